@@ -53,6 +53,7 @@ SETTINGS = (
     Setting("banking77", 5, pooled=4000),
     Setting("banking77", 10, pooled=4000),
     Setting("hwu64", 5, pooled=4000),
+    Setting("sst2", 16, pooled=2000),
     Setting("ag_news", 8, tested=2000, pooled=2000),
 )
 

@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 from potstill.data.task import LabelledText, Task
 from potstill.evaluation.calibration import match_prior
 from potstill.models import weights
-from potstill.models.causal_lm import CausalLM, idle_cores, load_causal_lm, torch_threads
+from potstill.models.causal_lm import CausalLM, load_causal_lm
+from potstill.models.threads import idle_cores, torch_threads
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.local import LocalTeacher, open_teacher
 

@@ -31,6 +31,9 @@ class TextOptions(TableOptions, total=False):
     validation: Annotated[
         str | Path | Any, "Labelled texts for model selection; else split from the labelled ones.", SEVERAL
     ]
+    validation_share: Annotated[
+        float, "Share of the labelled texts set aside for validation; else a tenth, and of few labels none."
+    ]
     test: Annotated[
         str | Path | Any, "Labelled texts for the final evaluation; else a fifth of the labelled ones.", SEVERAL
     ]
@@ -127,18 +130,19 @@ def distill(
         RunConflict: the folder holds another run.
         MoneyError: the budget does not suffice.
     """
-    from potstill.procedures.kinds import recipe_kind
+    from potstill.procedures.kinds import recipe_kind, recipe_validates
+    from potstill.procedures.out_of_fold import out_of_fold_scores
     from potstill.reports.finish_run import finish_run, finished_report
     from potstill.run.inputs import read_inputs, spec_overrides
     from potstill.run.run import Run
 
     agreed, gives_up = options.pop("yes", False), options.pop("give_up_batch", False)
-    inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
+    inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options), recipe_validates)
     _check_learnable(inputs)
     recipe = recipe_kind(inputs.spec.procedure.name)
     recipe.check(inputs.spec, inputs.task.kind)
     folder = utf8_folder(as_path(out or Path("runs") / folder_name(inputs.name)))
-    if recipe.asks_teacher:
+    if recipe.asks(inputs.spec):
         _confirm_spending(inputs, folder, reporter, agreed)
     with Run.open(folder, inputs.spec, inputs.task, inputs.pool, reporter) as run:
         for sentence in inputs.messages:
@@ -155,6 +159,7 @@ def distill(
                 source=inputs.source,
                 text_columns=texts,
                 layout=inputs.layout,
+                out_of_fold=out_of_fold_scores(run, recipe),
             )
         return DistillResult(folder, report)
 
@@ -251,11 +256,11 @@ def plan(
     from potstill.errors import BadSpec
     from potstill.planning import compare_options
     from potstill.planning.cost_estimate import estimate_cost
-    from potstill.procedures.kinds import recipe_kind
+    from potstill.procedures.kinds import recipe_kind, recipe_validates
     from potstill.run.inputs import read_inputs, spec_overrides
 
     check = options.pop("check", False)
-    inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options))
+    inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options), recipe_validates)
     _check_learnable(inputs)
     asked = [flag for flag, given in (("--measure", measure), ("--page", page is not None)) if given]
     if asked and inputs.task.kind == "multi":

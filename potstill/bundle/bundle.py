@@ -35,7 +35,14 @@ from potstill.bundle.text_inputs import joined_pairs, read_inputs
 from potstill.data.pairs import join_pair
 from potstill.data.paths import as_path
 from potstill.errors import BadData, BadInput, PotstillError, RunNotFound
-from potstill.evaluation.guarantees import GUARANTEE_CONFIDENCE, MIN_TYPICALITY, TARGET_PRECISION, Guarantees, Scaling
+from potstill.evaluation.guarantees import (
+    GUARANTEE_CONFIDENCE,
+    MIN_TYPICALITY,
+    TARGET_PRECISION,
+    Guarantees,
+    Scaling,
+    scored_texts,
+)
 from potstill.evaluation.multilabel_thresholds import LabelScaling, LabelThresholds, MultilabelGuarantees
 from potstill.models.tokens.tokenizer import check_texts, mean_by_row
 
@@ -231,9 +238,10 @@ class Bundle:
     def _no_threshold(self, precision: float) -> tuple[str, str]:
         if self.guarantees is None:
             return "This bundle has no abstain threshold.", HOLD_OUT_MEND
+        scored = scored_texts(self.guarantees.n, self.guarantees.n_folds)
         return (
-            f"On {self.guarantees.n} held-out texts no threshold could be shown to make {precision:.0%} of the labels "
-            f"right (with {GUARANTEE_CONFIDENCE:.0%} confidence).",
+            f"On {scored} no threshold could be shown to make {precision:.0%} of the labels right (with "
+            f"{GUARANTEE_CONFIDENCE:.0%} confidence).",
             "Ask for less, or hold out more labelled texts.",
         )
 

@@ -76,6 +76,7 @@ def _check_measured(record: BundleRecord) -> None:
 
 def _check_guarantees(measured: Guarantees, n_labels: int) -> None:
     _check(measured.n >= 1, "guarantees.n", measured.n)
+    _check(measured.n_folds >= 0, "guarantees.n_folds", measured.n_folds)
     _check_scaling(measured.scaling.method, measured.scaling.scale, measured.scaling.shift, n_labels)
     counts = list(zip(measured.n_wrong_above, measured.n_above, strict=True))
     _check(all(0 <= wrong <= above <= measured.n for wrong, above in counts), "guarantees.n_above", "such counts")
@@ -88,6 +89,7 @@ def _check_guarantees(measured: Guarantees, n_labels: int) -> None:
 
 def _check_multilabel(measured: MultilabelGuarantees, n_labels: int) -> None:
     _check(measured.n >= 1, "guarantees.n", measured.n)
+    _check(measured.n_folds >= 0, "guarantees.n_folds", measured.n_folds)
     _check_scaling(measured.scaling.method, measured.scaling.scale, measured.scaling.shift, n_labels)
     thresholds = measured.label_thresholds.thresholds
     _check(len(thresholds) in (1, n_labels), "guarantees.label_thresholds", f"{len(thresholds)} thresholds")

@@ -1,4 +1,4 @@
-"""k-fold cross-validation: the splits, out-of-fold predictions, and the selection of a method by its out-of-fold loss.
+"""k-fold cross-validation: the splits, out-of-fold scores, and the selection of a method by its out-of-fold loss.
 
 Functions of arrays. How rows are assigned to folds, and what is fitted, is the caller's.
 """
@@ -34,6 +34,33 @@ ScalingT = TypeVar("ScalingT", bound=FittedScaling)
 def random_folds(n: int, n_folds: int, seed: int | Sequence[int]) -> Ints:
     """(N,) fold numbers drawn at random, in parts that differ by at most one row."""
     return np.random.default_rng(seed).permutation(n) % n_folds
+
+
+def stratified_folds(gold: NDArray[np.integer], n_folds: int, seed: int | Sequence[int]) -> Ints:
+    """(N,) fold numbers of rows with (N,) columns as gold: each label's rows are dealt out in random order.
+
+    A label begins where the one before it ended, so that labels with fewer rows than folds fill all folds alike.
+    """
+    order = np.random.default_rng(seed).permutation(len(gold))
+    order = order[np.argsort(np.asarray(gold)[order], kind="stable")]
+    fold = np.empty(len(gold), dtype=np.int64)
+    fold[order] = np.arange(len(gold)) % n_folds
+    return fold
+
+
+@dataclass(frozen=True)
+class OutOfFoldScores:
+    """Scores of N labelled texts, each by a student that was trained without it, in the same way as another student.
+
+    Attributes:
+        logits: (N, K) logits.
+        gold: (N,) gold columns, or (N, K) of 0 and 1 in a multi-label task.
+        n_folds: number of students, each of which scored its part of the texts.
+    """
+
+    logits: NDArray[np.float32]
+    gold: Ints
+    n_folds: int
 
 
 def fold_splits(fold: NDArray[np.integer]) -> Iterator[tuple[Ints, Ints]]:

@@ -81,6 +81,8 @@ class Guarantees:
         conformal_scores: for each of `COVERAGE_LEVELS` the -log probability (unscaled) up to which a label is in the
             set; None if too few texts were held out.
         energy_quantiles: for each of `SCOPE_QUANTILES` the energy that this share of the texts does not exceed.
+        n_folds: 0 if the graph scored the texts. Else they are texts it was trained on, and as many students, each
+            trained without its part of them, scored them in its place: what holds is then expected, not guaranteed.
     """
 
     graph: str
@@ -92,6 +94,7 @@ class Guarantees:
     n_wrong_above: tuple[int, ...]
     conformal_scores: tuple[float | None, ...]
     energy_quantiles: tuple[float, ...]
+    n_folds: int = 0
 
     def threshold(self, precision: float = TARGET_PRECISION, confidence: float = GUARANTEE_CONFIDENCE) -> float | None:
         """The lowest probability above which at least `precision` of the labels are right, or None.
@@ -173,11 +176,17 @@ class Guarantees:
             n_wrong_above=tuple(int(n) for n in record["n_wrong_above"]),
             conformal_scores=tuple(None if score is None else float(score) for score in record["conformal_scores"]),
             energy_quantiles=_floats(record["energy_quantiles"]),
+            n_folds=int(record.get("n_folds", 0)),
         )
         shapes = (len(read.n_above), len(read.n_wrong_above), len(read.conformal_scores), len(read.energy_quantiles))
         if shapes != (len(THRESHOLDS), len(THRESHOLDS), len(COVERAGE_LEVELS), len(SCOPE_QUANTILES)):
             raise ValueError(f"the guarantees' lists have the lengths {shapes}")
         return read
+
+
+def scored_texts(n: int, n_folds: int) -> str:
+    """The texts that guarantees were fitted on, in words."""
+    return f"{n:,} out-of-fold scores ({n_folds} folds)" if n_folds else f"{n:,} held-out texts"
 
 
 def energy_score(logits: NDArray[np.floating]) -> Array:

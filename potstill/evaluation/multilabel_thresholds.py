@@ -66,6 +66,7 @@ class MultilabelGuarantees:
         log_loss: method -> cross-validated log-loss a text, by which the scaling was selected.
         f1: "global" and "per label" -> cross-validated mean of micro and macro F1, by which thresholds were selected.
         ece_before, ece_after: calibration error of all decisions, cross-validated, with 95 % intervals.
+        n_folds: 0 if the graph scored the texts; else see `guarantees.Guarantees.n_folds`.
     """
 
     graph: str
@@ -76,6 +77,7 @@ class MultilabelGuarantees:
     f1: Mapping[str, float]
     ece_before: Score
     ece_after: Score
+    n_folds: int = 0
 
     def to_json(self) -> JsonObject:
         """A JSON object that `MultilabelGuarantees.from_json` reads."""
@@ -102,4 +104,5 @@ class MultilabelGuarantees:
             f1={str(name): float(value) for name, value in record["f1"].items()},
             ece_before=Score.from_json(record["ece_before"]),
             ece_after=Score.from_json(record["ece_after"]),
+            n_folds=int(record.get("n_folds", 0)),
         )

@@ -39,6 +39,7 @@ class Reliability:
         ece, brier: of the bundle's probabilities, with 95 % bootstrap intervals.
         curve: risk-coverage curve, from the most confident texts to all.
         n_held_out: texts the guarantees were fitted on; 0 without guarantees, and the following are None.
+        n_folds: 0 if the graph scored those texts; else see `guarantees.Guarantees.n_folds`.
         method: the scaling: "none", "temperature" or "vector".
         target_precision: guaranteed precision of the confident labels, with probability `confidence`.
         threshold: the probability from which a label is confident; None if no threshold reaches that precision.
@@ -53,6 +54,7 @@ class Reliability:
     brier: Score
     curve: tuple[RiskCoveragePoint, ...]
     n_held_out: int = 0
+    n_folds: int = 0
     method: str = "none"
     target_precision: float = TARGET_PRECISION
     confidence: float = GUARANTEE_CONFIDENCE
@@ -102,6 +104,7 @@ def measure_reliability(
     measured = replace(
         measured,
         n_held_out=guarantees.n,
+        n_folds=guarantees.n_folds,
         method=guarantees.scaling.method,
         set_coverage=wilson_score(int(sets[np.arange(len(gold_)), gold_].sum()), len(gold_)),
         mean_set_size=float(sets.sum(axis=1).mean()),

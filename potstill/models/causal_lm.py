@@ -1,13 +1,11 @@
 """Local causal language models: loading a GGUF file or a transformers folder into PyTorch, and tokenizing for them.
 
-Also content hashes, number formats, threads, and normalization of texts. Does not cover adapters or scoring.
+Also content hashes, number formats, and normalization of texts. Does not cover adapters or scoring.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 # A text is first cut at this many characters per token, so that a 50 MB text costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
-CPU_SAMPLE_S = 0.06
 _GGUF_STRING = 8  # type of a value
 
 
@@ -63,44 +60,6 @@ def best_dtype(device: torch.device) -> str:
         return "bfloat16" if cuda_has_bfloat16(device) else "float32"
     native = any(getattr(torch.cpu, f"_is_{feature}_supported", bool)() for feature in ("avx512_bf16", "amx_tile"))
     return "bfloat16" if native else "float32"
-
-
-def idle_cores() -> int:
-    """Number of idle cores this process may use; at least one.
-
-    Two threads beside one busy process can be fifty times slower than one thread, as each waits for the other at every
-    step. So the idle time of the machine is measured for `CPU_SAMPLE_S` seconds.
-    """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
-        allowed = max(1, min(allowed, int(os.environ["OMP_NUM_THREADS"])))
-    if allowed == 1:
-        return 1
-    try:
-        before = _idle_seconds()
-        time.sleep(CPU_SAMPLE_S)
-        idle = (_idle_seconds() - before) / CPU_SAMPLE_S
-    except (OSError, ValueError, IndexError):  # not Linux
-        return allowed
-    return max(1, min(allowed, round(idle)))
-
-
-def _idle_seconds() -> float:
-    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
-    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def torch_threads(n: int) -> Iterator[None]:
-    """Set PyTorch's number of threads inside the block, and restore it afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass

@@ -81,7 +81,7 @@ def estimate_cost(inputs: RunInputs, *, check: bool = False) -> CostPlan | None:
     spec = inputs.spec
     recipe = recipe_kind(spec.procedure.name)
     recipe.check(spec, inputs.task.kind)
-    if not recipe.asks_teacher:
+    if not recipe.asks(spec):
         return None
     planned = open_planned_teacher(inputs)
     if recipe.quote is None:

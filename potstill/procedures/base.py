@@ -25,6 +25,7 @@ from potstill.run.spec import ComponentSpec, Spec, check_task_kind
 from potstill.students.base import Student
 from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, UsageEstimate
+from potstill.teachers.kinds import teacher_kind
 
 ONE_LABEL: frozenset[TaskKind] = frozenset({"single", "pair"})
 ANY_TASK: frozenset[TaskKind] = frozenset({"single", "pair", "multi"})
@@ -93,8 +94,12 @@ class Recipe(Generic[OptionsT]):
         options: what `[procedure]` may say.
         task_kinds: the kinds of task it can do.
         asks_teacher: whether it buys from the spec's teacher; if not, it spends compute alone.
+        asks_trained_teacher: whether it asks the spec's teacher if that is trained on the gold, and no other.
         quote: the purchases it plans, the main one first; None if unknown, which plans as "at most the budget".
         compares_strategies: whether a plan also compares the strategies among which it will choose.
+        validates: whether it chooses by validation texts, so that some are set aside however few labels there are.
+        calibration_folds: with too few validation texts, how often it is run anew without a part of the gold, whose
+            scores calibrate the student (see `out_of_fold.py`); 0 for recipes that take long or cost money.
     """
 
     name: str
@@ -102,12 +107,19 @@ class Recipe(Generic[OptionsT]):
     options: type[OptionsT]
     task_kinds: frozenset[TaskKind] = ONE_LABEL
     asks_teacher: bool = True
+    asks_trained_teacher: bool = False
     quote: Callable[[QuoteInputs[OptionsT]], tuple[Ask, ...]] | None = None
     compares_strategies: bool = False
+    validates: bool = False
+    calibration_folds: int = 0
 
     def read_options(self, spec: Spec) -> OptionsT:
         """Validate the spec's `[procedure]` table. Raises BadSpec."""
         return read_options(self.options, f"procedure {self.name!r}", spec.procedure.options)
+
+    def asks(self, spec: Spec) -> bool:
+        """Whether it asks the teacher of this spec."""
+        return self.asks_teacher or (self.asks_trained_teacher and has_trained_teacher(spec))
 
     def check(self, spec: Spec, kind: TaskKind) -> None:
         """Check the options and the kind of the task before anything is spent.
@@ -122,7 +134,7 @@ class Recipe(Generic[OptionsT]):
                 f"Take another with --procedure: {', '.join(_names_for(kind))}.",
             )
         self.read_options(spec)
-        if self.asks_teacher:
+        if self.asks(spec):
             check_task_kind(spec.teacher or ComponentSpec(name=DEFAULT_TEACHER), kind)
 
     def __call__(self, run: Run) -> Student:
@@ -134,6 +146,11 @@ class Recipe(Generic[OptionsT]):
         """
         self.check(run.spec, run.task.kind)
         return self.run(run)
+
+
+def has_trained_teacher(spec: Spec) -> bool:
+    """Whether the spec names a teacher that is trained on the gold, such as trained:mpnet."""
+    return spec.teacher is not None and teacher_kind(spec.teacher.kind).capabilities.needs_student
 
 
 def _names_for(kind: TaskKind) -> list[str]:

@@ -21,4 +21,4 @@ def finetune(run: Run) -> Student:
     return run.learn(gold.texts, gold.targets(run.task.n_labels))
 
 
-RECIPE = Recipe("finetune", finetune, NoOptions, ANY_TASK, asks_teacher=False, quote=quote_nothing)
+RECIPE = Recipe("finetune", finetune, NoOptions, ANY_TASK, asks_teacher=False, quote=quote_nothing, calibration_folds=5)

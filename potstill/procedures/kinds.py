@@ -22,3 +22,8 @@ def recipe_kind(name: str) -> Recipe[Any]:
     if isinstance(found, Recipe):
         return found
     return Recipe(name, found, AnyOptions, task_kinds=ANY_TASK)
+
+
+def recipe_validates(name: str) -> bool:
+    """Whether the recipe called `name` needs validation texts; raises what `recipe_kind` raises."""
+    return recipe_kind(name).validates

@@ -4,6 +4,9 @@ Needs no teacher: gold labels (or none at all), unlabelled texts and the machine
 Xie et al. 2020). Before the student trains on them they are spread among nearest neighbours in its own vector space
 (label spreading, Zhou et al. 2004). The neighbours add information; training on its own predictions alone adds little.
 Gold labels stay fixed. Without any gold text the first student predicts from label names alone.
+
+With a teacher that is trained on the gold, such as trained:mpnet, its opinion of the texts is combined with the
+student's (`opinions.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +16,14 @@ from pydantic import Field
 
 from potstill.data.pool import Subset
 from potstill.errors import BadSpec
-from potstill.evaluation.calibration import softmax
-from potstill.procedures.base import Recipe, quote_nothing, require_pool
-from potstill.procedures.label_propagation import propagate_labels
+from potstill.procedures.base import Ask, QuoteInputs, Recipe, has_trained_teacher, quote_answers, require_pool
+from potstill.procedures.opinions import (
+    Opinion,
+    combine_opinions,
+    refit_heads,
+    student_opinion,
+    teacher_opinion,
+)
 from potstill.procedures.soft_labels import gold_row_weight
 from potstill.registry import Options
 from potstill.run.notes import PseudoLabelled
@@ -26,6 +34,7 @@ from potstill.students.kinds import student_kind
 
 # The first student is under-confident, since its head is strongly regularised; T < 1 sharpens its pseudo-labels.
 SHARPEN_TEMPERATURE = 0.5
+TEACHER_WEIGHT = 0.5
 
 
 class SelfTrainOptions(Options):
@@ -37,6 +46,11 @@ class SelfTrainOptions(Options):
         temperature: of the pseudo-labels; below one sharpens the student's scores.
         max_texts: pool texts trained on at most, drawn at random.
         warm_start: train each student from the one before it, if its kind can, instead of from scratch.
+        head_rounds: how often each model's head is fitted anew on what both found, before the student is trained; None
+            is once with a trained teacher, and never without.
+        teacher_weight: share of a trained teacher's opinion beside the student's own; 1 takes the teacher's alone.
+        calibration_folds: how often the recipe is run anew, each time without a part of the gold, to calibrate the
+            student on out-of-fold scores if no validation texts are there; 0 for no calibration.
     """
 
     rounds: int = Field(default=1, ge=1)
@@ -44,6 +58,9 @@ class SelfTrainOptions(Options):
     temperature: float = Field(default=SHARPEN_TEMPERATURE, ge=0.01)
     max_texts: int = Field(default=20_000, ge=1)
     warm_start: bool = False
+    head_rounds: int | None = Field(default=None, ge=0, le=20)
+    teacher_weight: float = Field(default=TEACHER_WEIGHT, ge=0, le=1)
+    calibration_folds: int = Field(default=0, ge=0, le=20)
 
 
 def selftrain(run: Run) -> Student:
@@ -59,10 +76,11 @@ def selftrain(run: Run) -> Student:
     weights = np.ones(len(gold.texts) + len(texts), dtype=np.float32)
     weights[: len(gold.texts)] = gold_row_weight(len(gold.texts), len(texts))
     student = initial_student(run, gold, targets)
+    teacher = teacher_opinion(run, texts, gold) if has_trained_teacher(run.spec) else None
     for number in range(1, options.rounds + 1):
         student = run.learn(
             [*gold.texts, *texts],
-            np.concatenate([targets, _pseudo_labels(run, options, student, texts, number)]),
+            np.concatenate([targets, _pseudo_labels(run, options, student, teacher, texts, number)]),
             trust=RowTrust(weights),
             student=pseudo_label_spec(run.spec.student),
             init_from=student if options.warm_start else None,
@@ -77,18 +95,24 @@ def _draw_texts(run: Run, n: int) -> list[str]:
     return [pool[row] for row in sorted(rows)]
 
 
-def _pseudo_labels(run: Run, options: SelfTrainOptions, student: Student, texts: list[str], number: int) -> Floats:
-    """(N, K) the student's sharpened probabilities of the texts, spread among their neighbours."""
+def _pseudo_labels(
+    run: Run, options: SelfTrainOptions, student: Student, teacher: Opinion | None, texts: list[str], number: int
+) -> Floats:
+    """(N, K) the student's sharpened probabilities of the texts, with a teacher's, spread among their neighbours."""
     gold = run.pool.subset("train")
-    probs = softmax(student.predict_logits(texts), options.temperature).astype(np.float32)
-    corrected = probs
-    if options.n_neighbors:
-        vectors = student.embed([*texts, *gold.texts])
-        all_probs = np.concatenate([probs, gold.targets(run.task.n_labels)])
-        corrected = propagate_labels(all_probs, vectors, len(texts), options.n_neighbors)
-    changed = float((probs.argmax(axis=1) != corrected.argmax(axis=1)).mean())
+    own = student_opinion(student, texts, gold)
+    opinions, weights = [own], [1.0]
+    if teacher is not None:
+        opinions, weights = [own, teacher], [1 - options.teacher_weight, options.teacher_weight]
+    targets = gold.targets(run.task.n_labels)
+    corrected = combine_opinions(opinions, weights, targets, options.temperature, options.n_neighbors)
+    for _ in range(len(opinions) - 1 if options.head_rounds is None else options.head_rounds):
+        opinions = refit_heads(opinions, corrected, targets)
+        corrected = combine_opinions(opinions, weights, targets, 1.0, options.n_neighbors)
+    changed = float((own.scores.argmax(axis=1) != corrected.argmax(axis=1)).mean())
     run.note(PseudoLabelled(number, len(texts), changed))
-    run.reporter.info(f"Round {number}: {len(texts)} texts labelled; neighbours changed {changed:.1%} of the labels.")
+    by = "neighbours" if teacher is None else "the teacher and neighbours"
+    run.reporter.info(f"Round {number}: {len(texts)} texts labelled; {by} changed {changed:.1%} of the labels.")
     return corrected
 
 
@@ -112,4 +136,16 @@ def pseudo_label_spec(component: ComponentSpec) -> ComponentSpec:
     return component.with_options({name: defaults[name] for name in defaults if name not in component.options})
 
 
-RECIPE = Recipe("selftrain", selftrain, SelfTrainOptions, asks_teacher=False, quote=quote_nothing)
+def quote_trained_teacher(request: QuoteInputs[SelfTrainOptions]) -> tuple[Ask, ...]:
+    """Answers of a trained teacher about the pool."""
+    return quote_answers(request, request.options.max_texts)
+
+
+RECIPE = Recipe(
+    "selftrain",
+    selftrain,
+    SelfTrainOptions,
+    asks_teacher=False,
+    asks_trained_teacher=True,
+    quote=quote_trained_teacher,
+)

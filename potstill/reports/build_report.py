@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from potstill.evaluation.guarantees import scored_texts
 from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
 from potstill.reports.records import Baseline, EgressFacts, Evaluation, Report
 
@@ -64,7 +65,8 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         yield "Int8 was checked on training texts, as none were held out: the check says little about new texts."
     if isinstance(bundle.guarantees, MultilabelGuarantees):
         how = "one for all labels" if len(bundle.guarantees.label_thresholds.thresholds) == 1 else "one per label"
-        yield f"A label is given from its threshold on ({how}), chosen on {bundle.guarantees.n:,} held-out texts."
+        scored = scored_texts(bundle.guarantees.n, bundle.guarantees.n_folds)
+        yield f"A label is given from its threshold on ({how}), chosen on {scored}."
     yield from evaluation.recipe_sentences
     if student is None:
         yield "There are no labelled test texts, so the student's quality is unknown: give some with --test FILE."

@@ -20,6 +20,7 @@ from potstill.data.pool import Subset
 from potstill.data.tables import Layout
 from potstill.data.task import Task
 from potstill.errors import BudgetExceeded
+from potstill.evaluation.cross_validation import OutOfFoldScores
 from potstill.evaluation.latency import Latency, measure_latency
 from potstill.evaluation.metrics import EvaluationResult, McNemar, Score
 from potstill.evaluation.reliability import measure_reliability
@@ -37,14 +38,20 @@ from potstill.reports.run_facts import (
     simulated_teachers,
     unreadable_summaries,
 )
-from potstill.run.evaluate_student import compare_predictions, display_labels, evaluate_probs, majority_baseline
+from potstill.run.evaluate_student import (
+    MIN_HELD_OUT,
+    compare_predictions,
+    display_labels,
+    evaluate_probs,
+    majority_baseline,
+)
 from potstill.run.notes import Finished
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students import BASELINE_STUDENT
 from potstill.students.base import Student
 
-MIN_CALIBRATION_TEXTS = 50  # validation texts below which a calibration is noise
+MIN_CALIBRATION_TEXTS = MIN_HELD_OUT
 MAX_TIMED_TEXTS = 2000
 BENCH_TEXTS = 256
 N_SAMPLES = 8
@@ -68,6 +75,7 @@ def evaluate(
     cleaning: tuple[str, ...] = (),
     text_columns: tuple[str, ...] = (),
     layout: Layout = Layout(),  # noqa: B008 - frozen
+    out_of_fold: OutOfFoldScores | None = None,
 ) -> Evaluation:
     """Export the student and measure it, its teacher and the baselines on the test part.
 
@@ -78,9 +86,10 @@ def evaluate(
         cleaning: notes on the cleaning of the data.
         text_columns: the column of the texts, or the two of a pair; stored in the bundle.
         layout: how the file they come from is laid out; stored in the bundle.
+        out_of_fold: scores to calibrate the bundle on if too few texts were held out.
     """
     test = run.pool.subset("test")
-    bundle, predictions = _export(run, student, test, text_columns, layout)
+    bundle, predictions = _export(run, student, test, text_columns, layout, out_of_fold)
     teacher, teacher_labels = evaluate_teacher(run, test)
     texts = test.texts or run.pool.subset("pool").texts or run.pool.subset("train").texts
     speed = measure_latency(bundle.predict_proba, texts[:MAX_TIMED_TEXTS])
@@ -116,7 +125,12 @@ def evaluate(
 
 
 def _export(
-    run: Run, student: Student, test: Subset, text_columns: tuple[str, ...], layout: Layout
+    run: Run,
+    student: Student,
+    test: Subset,
+    text_columns: tuple[str, ...],
+    layout: Layout,
+    out_of_fold: OutOfFoldScores | None,
 ) -> tuple[Bundle, _Predictions | None]:
     """The student's bundle, exported unless it was before, and its predictions for the test texts."""
     key, folder = run.student_key(student), run.folder / "bundle"
@@ -142,7 +156,7 @@ def _export(
         task=run.task,
         texts=check.texts or run.pool.subset("pool").texts[:500],
         gold=check.gold if check.texts else None,
-        calibrate=len(validation) >= MIN_CALIBRATION_TEXTS,
+        calibrate=len(validation) >= MIN_CALIBRATION_TEXTS or out_of_fold or False,
         complete=complete,
     )
     run.store.set_meta("exported", key)

@@ -8,6 +8,7 @@ from pathlib import Path
 from potstill.data.atomic import atomic_file
 from potstill.data.tables import Layout
 from potstill.errors import RunNotFound
+from potstill.evaluation.cross_validation import OutOfFoldScores
 from potstill.reports.build_report import build_report
 from potstill.reports.evaluate import evaluate
 from potstill.reports.html import render_html
@@ -41,6 +42,7 @@ def finish_run(
     cleaning: tuple[str, ...] = (),
     text_columns: tuple[str, ...] = (),
     layout: Layout = Layout(),  # noqa: B008 - frozen
+    out_of_fold: OutOfFoldScores | None = None,
 ) -> Report:
     """The report of a run with the student of its recipe; the stored one if it was finished with this student.
 
@@ -53,6 +55,7 @@ def finish_run(
         cleaning: notes on data cleaning.
         text_columns: the column of the texts, or the two of a pair; stored in the bundle.
         layout: how the file they come from is laid out; stored in the bundle.
+        out_of_fold: scores to calibrate the bundle on if too few texts were held out.
     """
     key, path = run.student_key(student), run.folder / "report.json"
     if run.store.get_meta("finished") == key and (run.folder / "bundle").is_dir():
@@ -62,7 +65,15 @@ def finish_run(
             return report
         except RunNotFound:  # removed, or of an older format
             run.reporter.info("Building the report anew.")
-    made = evaluate(run, student, source=source, cleaning=cleaning, text_columns=text_columns, layout=layout)
+    made = evaluate(
+        run,
+        student,
+        source=source,
+        cleaning=cleaning,
+        text_columns=text_columns,
+        layout=layout,
+        out_of_fold=out_of_fold,
+    )
     report = build_report(made)
     write_report(report, run.folder)
     run.set_finished(student)

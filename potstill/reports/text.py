@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from math import floor, log10
 
 from potstill.data.printable import escape_controls
+from potstill.evaluation.guarantees import scored_texts
 from potstill.evaluation.metrics import Score
 from potstill.evaluation.reliability import Reliability
 from potstill.reports.records import Baseline, Report, UnreadableSummary
@@ -29,6 +30,10 @@ _SOURCES = {
 _PURPOSES = {"teach": "the teacher’s answers", "train": "training the student", "measure": "measuring"}
 MAX_REPLY = 200  # characters of a reply that could not be read
 NOT_MEASURED = "not measured"
+OUT_OF_FOLD_NOTE = (
+    " They were fitted on training texts, each scored by a student trained without it on fewer labels than the "
+    "student has: what holds is expected, and not guaranteed."
+)
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -192,10 +197,11 @@ def _threshold(found: Reliability) -> str:
             "Too few labelled texts were held out to calibrate its probabilities and to guarantee a threshold: they "
             "order its answers, and are no frequencies."
         )
-    precision, held_out = _whole(found.target_precision), f"{found.n_held_out:,} held-out texts"
+    precision, held_out = _whole(found.target_precision), scored_texts(found.n_held_out, found.n_folds)
     if found.threshold is None:
         return f"No threshold could be shown to make {precision} of the labels right on {held_out}."
-    guarantee = f"the guarantee, from {held_out} with {_whole(found.confidence)} confidence, is at least {precision}"
+    word = "expectation" if found.n_folds else "guarantee"
+    guarantee = f"the {word}, from {held_out} with {_whole(found.confidence)} confidence, is at least {precision}"
     begin = f"It is confident from a probability of {found.threshold:.2f} on"
     if found.confident_accuracy is None or found.confident_share is None:
         return f"{begin} ({guarantee}), which no test text reaches."
@@ -277,6 +283,7 @@ def method_notes(report: Report) -> tuple[str, ...]:
         notes.append(
             "The threshold was found by fixed-sequence testing with exact binomial tails, the label sets are split "
             "conformal (LAC). Both guarantees are for texts drawn like the held-out ones."
+            + (OUT_OF_FOLD_NOTE if report.reliability.n_folds else "")
         )
     if report.mcnemar is not None:
         notes.append(

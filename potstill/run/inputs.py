@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -83,13 +83,16 @@ def _named(name: object) -> dict[str, object]:
     return {} if name is None else {"name": name}
 
 
-def read_inputs(data: Any, pool: Any, overrides: JsonObject) -> RunInputs:
+def read_inputs(
+    data: Any, pool: Any, overrides: JsonObject, validates: Callable[[str], bool] = lambda procedure: False
+) -> RunInputs:
     """Read the files, and complete the spec.
 
     Args:
         data: the path of a table or of a potstill.toml, several paths of tables of one shape, a data frame, or a Task.
         pool: unlabelled texts as a path, several paths or a data frame, or the Task's Pool.
         overrides: values that replace those of the potstill.toml.
+        validates: whether the recipe of a name needs validation texts, even if there are few labels.
 
     Raises:
         BadData: a file cannot be used.
@@ -116,6 +119,8 @@ def read_inputs(data: Any, pool: Any, overrides: JsonObject) -> RunInputs:
         name = _task_name(path)
         spec = Spec.from_dict(merge_specs({"data": {first: _as_text(data)}, "task": {"name": name}}, overrides))
     given = spec.data.model_dump(exclude_none=True)
+    if not validates(spec.procedure.name):
+        given.setdefault("validation_share", None)
     tables = {part: read_frame(frame, part if part != "file" else "data") for part, frame in frames.items()}
     given |= tables
     sources = {"data" if part == "file" else part: given.pop(part) for part in PARTS if part in given}

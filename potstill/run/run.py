@@ -9,22 +9,20 @@ recipe's business.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from weakref import ref
 
 import numpy as np
-from numpy.typing import NDArray
 
 from potstill.data.atomic import atomic_folder, remove_unfinished
 from potstill.data.pool import Pool, Subset
-from potstill.data.task import GenerationRequest, JsonObject, LabelledText, Task, content_key
+from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
 from potstill.engines.kinds import open_engine
 from potstill.errors import PotstillError, RunNotFound, SpecMismatch
 from potstill.evaluation.calibration import Calibration
@@ -34,6 +32,7 @@ from potstill.ledger.prices import Purchase, Purpose, micros_to_usd
 from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore, decoded, holds_no_run, remove_start
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
 from potstill.run.evaluate_student import evaluate_student
+from potstill.run.learn_record import LearnRecord, training_digest
 from potstill.run.notes import NoteRecord, TimedNote
 from potstill.run.open_teacher import open_teacher, training_reserve
 from potstill.run.spec import ComponentSpec, Spec, diff_specs
@@ -57,24 +56,6 @@ class TeacherRecord:
     answers: Answers
 
 
-@dataclass(frozen=True)
-class LearnRecord:
-    """What the store has of a trained student: its name, the number of texts, and the seconds of training."""
-
-    student: str
-    n: int
-    seconds: float
-
-    def to_json(self) -> JsonObject:
-        """The fields."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: JsonObject) -> LearnRecord:
-        """The record that `to_json` wrote."""
-        return cls(record["student"], record["n"], record["seconds"])
-
-
 class Run:
     """One attempt. Make it with `Run.open`, and use it in a `with` block."""
 
@@ -84,6 +65,7 @@ class Run:
         self.task = task
         self.pool = pool
         self.reporter = reporter
+        self._in_fold = False
         self._made_folder, self._is_new = not folder.exists(), holds_no_run(folder)
         self.store = RunStore(folder, write=True)
         self.store.report = reporter.info
@@ -168,6 +150,12 @@ class Run:
         other.spec = self.spec.model_copy(update=overrides)
         other.teacher_record = None
         other._keys_by_id, other._student_keys = {}, {}
+        return other
+
+    def fold(self, pool: Pool) -> Self:
+        """The same attempt on a part of its pool, for cross-validation: it notes nothing, and trains to measure."""
+        other = self.variant()
+        other.pool, other.reporter, other._in_fold = pool, SilentReporter(), True
         return other
 
     def __enter__(self) -> Self:
@@ -284,7 +272,12 @@ class Run:
         key_parts += [] if hint is None else [f"{self.student_key(hint.teacher)} {hint.loss_weight}"]
         key_parts += [f"revision {number}"] if (number := revision(named.kind)) > 1 else []
         key = content_key(
-            "learn", named.name, named.options, self.spec.seed, _digest(texts, targets, weights, noisy), *key_parts
+            "learn",
+            named.name,
+            named.options,
+            self.spec.seed,
+            training_digest(texts, targets, weights, noisy),
+            *key_parts,
         )
         kind = STUDENTS.resolve(named.kind)
         folder = self.folder / "students" / key
@@ -304,6 +297,7 @@ class Run:
         )
         task = self.task
         config = StudentConfig(task.labels, named.model, task.descriptions, named.options, task.kind)
+        purpose = "measure" if self._in_fold else purpose
         return self._register(self._train(kind(config), named.name, data, key, purpose), key)
 
     def _train(self, student: Student, name: str, data: TrainingData, key: str, purpose: Purpose) -> Student:
@@ -322,7 +316,7 @@ class Run:
     def evaluate(self, student: Student, part: Subset, name: str = "") -> EvaluationResult:
         """Evaluate a student on a labelled part; computed once, then read from the store. Costs nothing."""
         # "judge" is the former name of this verb; runs of older versions have their evaluations under it.
-        key = content_key("judge", self.student_key(student), _digest(part.texts, part.gold))
+        key = content_key("judge", self.student_key(student), training_digest(part.texts, part.gold))
         if (stored := decoded(EvaluationResult.from_json, self.store.load([key]).get(key))) is not None:
             return stored
         result = evaluate_student(self.task, student, part, self.pool.subset("validation"))
@@ -350,7 +344,9 @@ class Run:
         return record
 
     def note(self, record: NoteRecord) -> None:
-        """Append a note for the report."""
+        """Append a note for the report; nothing in a fold."""
+        if self._in_fold:
+            return
         self.store.note(record.name, record.to_json())
 
     def notes(self) -> list[TimedNote]:
@@ -384,14 +380,3 @@ class Run:
     def student_keys(self) -> tuple[str, ...]:
         """The content keys of all students trained through this object, in order."""
         return tuple(self._student_keys)
-
-
-def _digest(texts: Sequence[str], *arrays: NDArray[Any] | None) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    for array in arrays:
-        if array is not None:
-            digest.update(str((array.dtype, array.shape)).encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:32]

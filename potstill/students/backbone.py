@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from potstill.errors import MissingWeights
 from potstill.models import device as devices
 from potstill.models.device import device_of
+from potstill.models.threads import idle_threads
 from potstill.models.tokens.tokenizer import Ids, length_batches, pad_batch
 
 Pooling = Literal["mean", "cls"]
@@ -150,8 +151,9 @@ def predict_batches(
     outputs: list[Tensor] = []
     order: list[NDArray[np.intp]] = []
     device = device_of(getattr(forward, "__self__", forward))
-    with torch.inference_mode(), autocast(low_precision, device):
+    with torch.inference_mode(), autocast(low_precision, device), idle_threads(len(ids)) as follow_idle_cores:
         for rows in length_batches([len(row) for row in ids]):
+            follow_idle_cores()
             batch = (torch.from_numpy(array).to(device) for array in pad_batch([ids[row] for row in rows], pad_id))
             outputs.append(forward(*batch).float())
             order.append(rows)

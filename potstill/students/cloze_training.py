@@ -20,6 +20,7 @@ from torch import Tensor
 
 from potstill.evaluation.calibration import match_prior, match_rates
 from potstill.models.device import device_of, seeded
+from potstill.models.threads import idle_threads
 from potstill.models.tokens.tokenizer import Ids, pad_batch
 from potstill.students.backbone import autocast, predict_batches
 from potstill.students.base import FitInfo, Floats
@@ -152,15 +153,17 @@ def _run_steps(
     """Make one optimiser step for each batch of rows in `plan`; the number of steps before the deadline."""
     optimizer = _optimizer(network, config.lr)
     peak_lrs = [group["lr"] for group in optimizer.param_groups]
-    for step, rows in enumerate(plan):
-        if config.past_deadline():
-            return step
-        share = (step + 1) / (len(plan) + 1)
-        factor = min(share / WARMUP, (1 - share) / (1 - WARMUP))
-        for group, peak in zip(optimizer.param_groups, peak_lrs, strict=True):
-            group["lr"] = peak * factor
-        config.report_progress(0.2 + 0.8 * share, f"training, step {step + 1} of {len(plan)}")
-        _step(network, batch, rows, cached, optimizer, pad_id)
+    with idle_threads() as follow_idle_cores:
+        for step, rows in enumerate(plan):
+            if config.past_deadline():
+                return step
+            follow_idle_cores()
+            share = (step + 1) / (len(plan) + 1)
+            factor = min(share / WARMUP, (1 - share) / (1 - WARMUP))
+            for group, peak in zip(optimizer.param_groups, peak_lrs, strict=True):
+                group["lr"] = peak * factor
+            config.report_progress(0.2 + 0.8 * share, f"training, step {step + 1} of {len(plan)}")
+            _step(network, batch, rows, cached, optimizer, pad_id)
     return len(plan)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from potstill.models.device import device_of, seeded
+from potstill.models.threads import idle_threads
 from potstill.models.tokens.tokenizer import Ids, pad_batch
 from potstill.students.backbone import EncoderNetwork, autocast, predict_batches
 
@@ -169,7 +170,8 @@ def fine_tune(
 ) -> FineTuningResult:
     """Train all weights in place; with validation rows, end on the weights of the smallest validation loss.
 
-    Equal arguments give equal weights on a CPU, unless the deadline is reached.
+    Equal arguments give equal weights on a CPU with the same number of threads, unless the deadline is reached. The
+    threads are the idle cores (see `models.threads`).
     """
     rng = np.random.default_rng(seed)
     batches = _plan_batches(batch, config, rng)
@@ -183,11 +185,13 @@ def fine_tune(
         _frozen_embeddings(network, regularization.freeze_embeddings),
         seeded(device_of(network), seed),
         _eager_attention(network),
+        idle_threads() as follow_idle_cores,
     ):
         optimizer = _optimizer(network, config, hint_map)
         peak_lrs = [group["lr"] for group in optimizer.param_groups]
         network.train()
         for step, rows in enumerate(batches):
+            follow_idle_cores()
             share = step / n_steps
             if config.deadline is not None:
                 share = max(share, (time.monotonic() - started) / max(config.deadline - started, 1e-9))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from potstill.models.device import DeviceName, resolve_device, seeded
 from potstill.models.features import SparseFeatures
+from potstill.models.threads import idle_threads
 
 if TYPE_CHECKING:
     import torch
@@ -122,8 +123,9 @@ class FeatureBatch:
 def fine_tune_static(start: StaticClassifier, batch: FeatureBatch, config: StaticTrainingConfig) -> StaticClassifier:
     """Fine-tune `start`; with validation rows, the classifier after the epoch of the smallest error, or `start`."""
     device = resolve_device(config.device)
-    with seeded(device, config.seed):  # the caller's random state stays as it is
-        return _Trainer(start, batch, config, device).run()
+    # The caller's random state, and number of threads, stay as they are.
+    with seeded(device, config.seed), idle_threads() as follow_idle_cores:
+        return _Trainer(start, batch, config, device).run(follow_idle_cores)
 
 
 class _Trainer:
@@ -165,13 +167,14 @@ class _Trainer:
         self.train = np.arange(n) if mask is None else np.flatnonzero(~mask)
         self.validation = np.arange(0) if mask is None else np.flatnonzero(mask)
 
-    def run(self) -> StaticClassifier:
+    def run(self, follow_idle_cores: Callable[[], None]) -> StaticClassifier:
         """Train; see `fine_tune_static`."""
         config, has_validation = self.config, bool(len(self.validation))
         rng = np.random.default_rng(config.seed)
         n_steps, step = config.epochs * -(-len(self.train) // config.batch_size), 0
         best, best_error, n_worse, late = self._classifier(), self._validation_error(), 0, False
         for epoch in range(config.epochs):
+            follow_idle_cores()
             shuffled = rng.permutation(self.train)
             for at in range(0, len(shuffled), config.batch_size):
                 for group, lr in zip(self.optimizer.param_groups, (config.lr_embeddings, config.lr_head), strict=True):

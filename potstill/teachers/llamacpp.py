@@ -19,7 +19,8 @@ from typing import Any
 from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import TeacherError, missing_extra
 from potstill.ledger.prices import Usage
-from potstill.models.causal_lm import idle_cores, one_line
+from potstill.models.causal_lm import one_line
+from potstill.models.threads import idle_cores
 from potstill.models.weights import Weights
 from potstill.teachers.base import GeneratedTexts
 from potstill.teachers.prompts import JsonDict

@@ -34,13 +34,12 @@ from potstill.models.causal_lm import (
     CausalLM,
     best_dtype,
     content_hash,
-    idle_cores,
     load_causal_lm,
     require_torch,
-    torch_threads,
 )
 from potstill.models.chat_template import count_parameters, find_chat_template
 from potstill.models.device import DeviceName, resolve_device
+from potstill.models.threads import idle_cores, torch_threads
 from potstill.registry import Options, read_options
 from potstill.teachers.base import (
     Fact,

@@ -13,9 +13,13 @@ from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec
+from potstill.evaluation.calibration import log_softmax
+from potstill.planning.cost_estimate import estimate_cost
 from potstill.procedures.label_propagation import propagate_labels
+from potstill.procedures.opinions import Opinion, combine_opinions, refit_heads
 from potstill.procedures.selftrain import SelfTrainOptions, pseudo_label_spec, selftrain
 from potstill.registry import read_options
+from potstill.run.inputs import RunInputs
 from potstill.run.notes import PseudoLabelled
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
@@ -101,6 +105,62 @@ def test_an_encoder_trains_on_pseudo_labels_with_its_kinds_options(
     assert pseudo_label_spec(frozen) is frozen
     linear = ComponentSpec.model_validate({"name": "linear"})
     assert pseudo_label_spec(linear) is linear
+
+
+def test_a_trained_teacher_s_opinion_is_asked_combined_and_charged(tmp_path: Path, pool: Pool) -> None:
+    spec = Spec.from_dict(
+        {"budget": 1, "student": {"name": "linear", "c": 3.0}, "procedure": "selftrain", "teacher": "trained:static"}
+    )
+    with Run.open(tmp_path / "run", spec, Task(pool.labels, name="world"), pool) as run:
+        student = selftrain(run)
+        assert len(run.student_keys) == 3  # the student of the gold, the teacher, and the student of both
+        assert run.teacher_record is not None
+        assert run.teacher_record.teacher.name == "trained:static"
+        spent = run.ledger.totals().by_purpose
+        assert spent["teach"] > 0
+        assert student.predict_proba(["a loan"]).shape == (1, 3)
+        with pytest.raises(BadSpec, match="teacher_weight"):
+            read_options(SelfTrainOptions, "procedure 'selftrain'", {"teacher_weight": 1.5})
+
+
+def test_a_plan_prices_a_trained_teacher_and_no_other(pool: Pool) -> None:
+    given = {"budget": 1, "student": "linear", "procedure": "selftrain"}
+    for teacher, asked in (("trained:static", True), ("local", False), (None, False)):
+        spec = Spec.from_dict(given if teacher is None else {**given, "teacher": teacher})
+        inputs = RunInputs(spec, Task(pool.labels, name="world"), pool, "world", "", (), {})
+        plan = estimate_cost(inputs)
+        assert (plan is not None) == asked
+        if plan is not None:
+            assert plan.n_texts == len(pool.subset("pool").texts)
+            assert "training it takes" in plan.to_text()
+
+
+def test_opinions_that_err_apart_are_better_together() -> None:
+    rng = np.random.default_rng(0)
+    gold, n = rng.integers(0, 4, 400), 400
+    vectors = np.eye(4, 8, dtype=np.float32)[gold] + 0.4 * rng.normal(size=(n, 8)).astype(np.float32)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    def opinion() -> Opinion:
+        logits = 1.2 * np.eye(4)[gold] + rng.normal(size=(n, 4))
+        return Opinion(log_softmax(logits)[:380].astype(np.float32), vectors)
+
+    one, other = opinion(), opinion()
+    targets = np.eye(4, dtype=np.float32)[gold[380:]]
+
+    def accuracy(opinions: list[Opinion], neighbors: int) -> float:
+        weights = [1 / len(opinions)] * len(opinions)
+        probs = combine_opinions(opinions, weights, targets, 0.5, neighbors)
+        np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
+        return float((probs.argmax(axis=1) == gold[:380]).mean())
+
+    alone = max(accuracy([one], 0), accuracy([other], 0))
+    assert accuracy([one, other], 0) > alone + 0.05
+    assert accuracy([one, other], 10) > accuracy([one, other], 0)
+    probs = combine_opinions([one, other], [0.5, 0.5], targets, 0.5, 0)
+    refitted = refit_heads([one, other], probs, targets)
+    assert [each.vectors is vectors for each in refitted] == [True, True]
+    assert accuracy(refitted, 0) > accuracy([one, other], 0)  # the vectors tell more than the opinions did
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from potstill.data.task import LabelledText, Task
 from potstill.errors import BadInput, BadSpec, MissingExtra, MissingWeights, TeacherError
 from potstill.evaluation.calibration import match_prior
 from potstill.models import causal_lm as causal
-from potstill.models.causal_lm import idle_cores, one_line
+from potstill.models.causal_lm import one_line
+from potstill.models.threads import idle_cores
 from potstill.teachers import local
 from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.completion_prompt import pick_examples

@@ -31,6 +31,7 @@ from potstill.data.atomic import atomic_folder
 from potstill.data.pairs import join_pair, split_pair
 from potstill.data.task import Task
 from potstill.errors import RunNotFound
+from potstill.evaluation.cross_validation import OutOfFoldScores
 from potstill.evaluation.fit_guarantees import fit_guarantees
 from potstill.evaluation.fit_thresholds import fit_multilabel_guarantees
 from potstill.evaluation.guarantees import Guarantees
@@ -58,7 +59,7 @@ def export(
     task: Task,
     texts: Sequence[str],
     gold: NDArray[np.integer] | None = None,
-    calibrate: bool = False,
+    calibrate: bool | OutOfFoldScores = False,
     complete: Callable[[Bundle], BundleRecord] | None = None,
 ) -> Bundle:
     """Write the student as a bundle; an earlier bundle in `folder` is replaced only when the new one is complete.
@@ -69,7 +70,8 @@ def export(
         task: what it decides.
         texts: N texts to compare student and graph on, best ones it was not trained on; the first 1,000 are used.
         gold: (N,) columns of their labels, -1 if unlabelled, or (N, K) zeros and ones.
-        calibrate: fit the guarantees on all of `texts` and `gold`: the student must not have been trained on them.
+        calibrate: True fits the guarantees on all of `texts` and `gold`: the student must not have been trained on
+            them. Out-of-fold scores fit them on these.
         complete: returns the record of the finished bundle with what only the caller knows: lineage, test metrics.
 
     Returns:
@@ -85,7 +87,9 @@ def export(
     with atomic_folder(folder) as fresh:
         record = _export_graph(student, fresh, task)
         record = _check(student, fresh, record, texts[:CHECK_TEXTS], gold)
-        if calibrate and gold is not None:
+        if isinstance(calibrate, OutOfFoldScores):
+            record = _with_guarantees(record, calibrate)
+        elif calibrate and gold is not None:
             record = _calibrate(Bundle(fresh, record), texts, np.asarray(gold))
         if complete is not None:
             record = complete(Bundle(fresh, record))
@@ -169,13 +173,21 @@ def _calibrate(bundle: Bundle, texts: Sequence[str], gold: NDArray[np.integer]) 
     """The bundle's record with guarantees, measured of the graph that is served on the labelled texts."""
     labelled = np.flatnonzero((gold.reshape(len(texts), -1) >= 0).all(axis=1)).tolist()
     logits = bundle.predict_logits([texts[row] for row in labelled])
-    graph = bundle.record.files[bundle.graph].sha256
-    if bundle.multilabel:
-        return replace(bundle.record, guarantees=fit_multilabel_guarantees(logits, gold[labelled] == 1, graph=graph))
-    guarantees: Guarantees = fit_guarantees(logits, gold[labelled], graph=graph)
+    return _with_guarantees(
+        bundle.record, OutOfFoldScores(logits, np.asarray(gold[labelled], dtype=np.int64), n_folds=0)
+    )
+
+
+def _with_guarantees(record: BundleRecord, scores: OutOfFoldScores) -> BundleRecord:
+    """The record with guarantees of its graph, fitted on scores of held-out texts (no folds) or out-of-fold ones."""
+    graph, folds = record.files[record.graph].sha256, scores.n_folds
+    if record.task.kind == "multi":
+        measured = fit_multilabel_guarantees(scores.logits, scores.gold == 1, graph=graph)
+        return replace(record, guarantees=replace(measured, n_folds=folds))
+    guarantees: Guarantees = replace(fit_guarantees(scores.logits, scores.gold, graph=graph), n_folds=folds)
     scale = guarantees.scaling.scale
     return replace(
-        bundle.record,
+        record,
         guarantees=guarantees,
         temperature=1 / scale[0] if len(scale) == 1 else 1.0,
         abstain_threshold=guarantees.threshold(),

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from potstill.bundle.record import BundleRecord
-from potstill.evaluation.guarantees import Guarantees
+from potstill.evaluation.guarantees import Guarantees, scored_texts
 from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
 
 # What it reads of a text, by `long` of the preprocessor's config and the number of tokens.
@@ -71,19 +71,21 @@ def _usage(folder: Path, record: BundleRecord) -> Iterator[str]:
 def _guarantees(record: BundleRecord) -> Iterator[str]:
     """How far its probabilities may be trusted."""
     measured = record.guarantees
+    scored = "" if measured is None else scored_texts(measured.n, measured.n_folds)
     if record.task.kind == "multi":
         yield "- A text may have several labels: `predict` gives a tuple for each. Nothing is guaranteed of a set."
     if isinstance(measured, MultilabelGuarantees):
         how = "one for all labels" if len(measured.label_thresholds.thresholds) == 1 else "one per label"
         yield (
             f"- The thresholds ({how}) and the calibration ({measured.scaling.method}) were chosen on "
-            f"{measured.n:,} held-out texts: calibration error of all decisions {measured.ece_after.value:.1%}."
+            f"{scored}: calibration error of all decisions {measured.ece_after.value:.1%}."
         )
     elif isinstance(measured, Guarantees):
         ece, method = measured.calibration_quality.ece_after, measured.scaling.method
         how = "not scaled" if method == "none" else f"calibrated by {method} scaling"
         yield (
-            f"- Probabilities are {how}, measured on {measured.n:,} held-out texts of the graph `{record.graph}`: "
+            f"- Probabilities are {how}, measured on {scored} "
+            f"{'of students trained alike' if measured.n_folds else f'of the graph `{record.graph}`'}: "
             f"calibration error {ece.value:.1%} (95 % interval {ece.low:.1%} to {ece.high:.1%})."
         )
         yield "- `predict_sets(texts, coverage=0.9)` gives label sets that contain the right label nine times in ten."

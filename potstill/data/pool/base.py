@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -118,6 +118,19 @@ class Pool:
             ids=tuple(self.ids[i] for i in numbers),
             rows=rows.astype(np.int64),
             soft=None if self.soft is None else self.soft[rows],
+        )
+
+    def without(self, rows: NDArray[np.integer[Any]]) -> Pool:
+        """The pool less the rows with these numbers."""
+        kept = np.setdiff1d(np.arange(len(self)), rows)
+        return replace(
+            self,
+            texts=tuple(self.texts[row] for row in kept.tolist()),
+            gold=self.gold[kept],
+            split=self.split[kept],
+            ids=tuple(self.ids[row] for row in kept.tolist()),
+            hidden_labels=self.hidden_labels[kept],
+            soft=None if self.soft is None else self.soft[kept],
         )
 
     def counts(self, split: Split) -> dict[str, int]:

@@ -25,7 +25,7 @@ from potstill.data.pool.options import PoolOptions
 from potstill.data.pool.read_sources import read_sources
 from potstill.data.pool.report import PoolBuild, PoolReport
 from potstill.data.pool.source_tables import Sources
-from potstill.data.pool.splits import balanced_sample, stratified_sample
+from potstill.data.pool.splits import DEFAULT_VALIDATION_SHARE, balanced_sample, few_labels, stratified_sample
 from potstill.data.task import SPLITS, TaskKind
 from potstill.errors import BadData, BadSpec
 
@@ -66,7 +66,7 @@ def build_pool(
     multi = read.kind == "multi"
     names = resolve_labels(cleaned.rows, named, multi=multi)
     encoded = encode_labels(cleaned.rows.labels, names, multi=multi)
-    splits = _assign_splits(cleaned, strata(encoded), len(names), options)
+    splits = _assign_splits(cleaned, strata(encoded), len(names), options, multi=multi)
     rows, report = replace(cleaned.rows, splits=splits.names), cleaned.cleaning
     if splits.created and options.on_leak != "allow":
         leaks = _pool_leaks(splits, cleaned.groups)
@@ -84,10 +84,11 @@ def build_pool(
             counts={s: {"unlabelled": n_unlabelled} if s == "pool" else pool.counts(s) for s in SPLITS},
             sizes={split: int((pool.split == split).sum()) for split in SPLITS},
             created_splits=splits.created,
+            few_labels=splits.few_labels,
             unlabelled_dropped=read.unlabelled_dropped,
             over_limit=read.over_limit,
             hidden=int(is_labelled(pool.hidden_labels).sum()),
-            warnings=(*read.warnings, *_conflicts(cleaned, read.kind, options), *_warnings(pool)),
+            warnings=(*read.warnings, *_conflicts(cleaned, read.kind, options), *_warnings(pool, splits)),
         ),
     )
 
@@ -119,7 +120,7 @@ def _make_pool(rows: RawRows, labels: tuple[str, ...], encoded: NDArray[np.int64
 def _check_options(options: PoolOptions) -> None:
     for name in ("test_share", "validation_share"):
         share = getattr(options, name)
-        if not 0 <= share < 1:
+        if share is not None and not 0 <= share < 1:
             raise BadSpec(f"{name} is {share:g}; a share of at least 0 and below 1 is expected.", "Try 0.2.")
     if options.limit < 0:
         raise BadSpec(f"limit is {options.limit}; a number of rows is expected.", "Leave it out to take all rows.")
@@ -156,18 +157,21 @@ def _check_not_emptied(before: Counter[str], cleaned: CleaningResult) -> None:
 
 @dataclass(frozen=True)
 class _Splits:
-    """The split of each row, and the splits that were created here."""
+    """The split of each row, the splits that were created here, and `PoolReport.few_labels`."""
 
     names: tuple[str, ...]
     created: tuple[str, ...]
+    few_labels: int = 0
 
 
-def _assign_splits(cleaned: CleaningResult, stratum: NDArray[np.int64], n_labels: int, options: PoolOptions) -> _Splits:
+def _assign_splits(
+    cleaned: CleaningResult, stratum: NDArray[np.int64], n_labels: int, options: PoolOptions, *, multi: bool
+) -> _Splits:
     """Decide the split of undecided rows, and set aside test and validation if they were not given."""
     splits = np.array(cleaned.rows.splits, dtype="<U10")
     splits[splits == ""] = "train"
     splits[(splits == "train") & (stratum < 0)] = "pool"
-    created = []
+    created, few = [], 0
     for name, share, n_max, min_groups in (
         ("test", options.test_share, _MAX_TEST, _MIN_GROUPS_TEST),
         ("validation", options.validation_share, _MAX_VALIDATION, _MIN_GROUPS_VALIDATION),
@@ -175,15 +179,20 @@ def _assign_splits(cleaned: CleaningResult, stratum: NDArray[np.int64], n_labels
         if name == "validation" and options.gold:
             train = np.flatnonzero(splits == "train")
             splits[train[~balanced_sample(stratum[train], cleaned.groups[train], options.gold)]] = "pool"
-        if (splits == name).any() or not share:
-            continue
         rows = np.flatnonzero(splits == "train")
+        if (splits == name).any() or share == 0:
+            continue
+        if share is None:
+            share = DEFAULT_VALIDATION_SHARE
+            if len(rows) < few_labels(n_labels, multi=multi):
+                few = few_labels(n_labels, multi=multi) if len(rows) else 0
+                continue
         total = min(ceil(share * len(rows)), max(n_max, _MAX_PER_LABEL * n_labels))
         sample = rows[stratified_sample(stratum[rows], cleaned.groups[rows], total, min_groups=min_groups)]
         if len(sample):
             splits[sample] = name
             created.append(name)
-    return _Splits(tuple(splits.tolist()), tuple(created))
+    return _Splits(tuple(splits.tolist()), tuple(created), few)
 
 
 def _pool_leaks(splits: _Splits, groups: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -195,7 +204,7 @@ def _pool_leaks(splits: _Splits, groups: NDArray[np.uint64]) -> NDArray[np.bool_
     return np.asarray(np.isin(groups, groups[np.isin(names, splits.created)]) & (names == "pool"))
 
 
-def _warnings(pool: Pool) -> list[str]:
+def _warnings(pool: Pool, splits: _Splits) -> list[str]:
     warnings = []
     test, validation, train = (pool.counts(s) for s in ("test", "validation", "train"))
     n_test, n_validation, n_train = (len(pool.labelled(s)) for s in ("test", "validation", "train"))
@@ -203,7 +212,7 @@ def _warnings(pool: Pool) -> list[str]:
         warnings.append("There is no test set: nothing will be measured.")
     elif n_test < _SMALL_TEST:
         warnings.append(f"The test set has only {format_rows(n_test)}: its metrics have wide intervals.")
-    if n_train and not n_validation:
+    if n_train and not n_validation and not splits.few_labels:
         warnings.append("There is no validation set.")
     for split, counts in (("train", train), ("validation", validation), ("test", test)):
         missing = [label for label, n in counts.items() if not n]

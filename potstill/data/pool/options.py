@@ -7,6 +7,7 @@ from typing import Literal
 
 from potstill.data.label_sets import Separator
 from potstill.data.pool.clean import OnConflict, OnDuplicate, OnLeak
+from potstill.data.pool.splits import DEFAULT_VALIDATION_SHARE
 from potstill.data.tables import Format, Layout, OnBadRow, Quotes
 
 
@@ -32,7 +33,9 @@ class PoolOptions:
             raises, `allow` keeps it.
         on_bad_row: a row that cannot be read raises (`error`), or is left out and counted (`skip`).
         test_share: share of the labelled rows set aside for test if no test set is given; 0 for none.
-        validation_share: share of the other labelled rows set aside for validation if no validation set is given.
+        validation_share: share of the other labelled rows set aside for validation if no validation set is given; 0 for
+            none. None, as in a run that says nothing, decides by the number of labels: of few (see
+            `splits.few_labels`) none, else a tenth.
         seed: of the split, which otherwise depends only on the texts.
         gold: number of labels to use, balanced over the classes; the other labelled rows join the pool with hidden
             labels. A validation set that is set aside is taken from these. 0 uses all labels. The rows of a smaller
@@ -61,7 +64,7 @@ class PoolOptions:
     on_leak: OnLeak = "drop"
     on_bad_row: OnBadRow = "error"
     test_share: float = 0.2
-    validation_share: float = 0.1
+    validation_share: float | None = DEFAULT_VALIDATION_SHARE
     seed: int = 0
     gold: int = 0
     limit: int = 0

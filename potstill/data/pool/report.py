@@ -55,6 +55,7 @@ class PoolReport:
         counts: split -> label -> rows; the split "pool" has only "unlabelled".
         sizes: split -> rows.
         created_splits: splits that were set aside from the training rows, not given.
+        few_labels: the number of labels below which none is set aside for validation, if there were fewer; else 0.
         unlabelled_dropped: unlabelled rows of test and validation, left out.
         over_limit: rows left out because of `limit`.
         hidden: rows of the pool with a label in the file; nothing learns from it.
@@ -67,6 +68,7 @@ class PoolReport:
     counts: Mapping[str, Mapping[str, int]]
     sizes: Mapping[str, int]
     created_splits: tuple[str, ...] = ()
+    few_labels: int = 0
     unlabelled_dropped: int = 0
     over_limit: int = 0
     hidden: int = 0
@@ -94,6 +96,11 @@ class PoolReport:
         sizes = ", ".join(f"{n:,} {split}" for split, n in self.sizes.items())
         aside = f"; {' and '.join(self.created_splits)} set aside here, stratified" if self.created_splits else ""
         sentences.append(f"Split into {sizes}{aside}.")
+        if self.few_labels:
+            sentences.append(
+                f"All {self.sizes['train']:,} labels are learnt: with fewer than {self.few_labels:,} none is set aside "
+                "for validation (the option validation_share = 0.1 sets a tenth aside)."
+            )
         if self.hidden:
             sentences.append(f"{self.hidden:,} rows of the pool have a label in the file; nothing learns from it.")
         return sentences + list(self.warnings)
@@ -107,6 +114,7 @@ class PoolReport:
             "counts": {split: dict(c) for split, c in self.counts.items()},
             "sizes": dict(self.sizes),
             "created_splits": list(self.created_splits),
+            "few_labels": self.few_labels,
             "unlabelled_dropped": self.unlabelled_dropped,
             "over_limit": self.over_limit,
             "hidden": self.hidden,

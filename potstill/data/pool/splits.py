@@ -9,6 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+DEFAULT_VALIDATION_SHARE = 0.1
+# A tenth of fewer labels than this is less than 50 texts, on which nothing can be calibrated.
+FEW_LABELS, FEW_PER_LABEL = 500, 20
+
+
+def few_labels(n_labels: int, *, multi: bool = False) -> int:
+    """The number of labelled texts below which none is set aside for validation: each is worth more for training.
+
+    500, or 20 for each of the K labels of a task with one label a text if that is more.
+    """
+    return FEW_LABELS if multi else max(FEW_LABELS, FEW_PER_LABEL * n_labels)
 
 
 def stratified_sample(gold: Ints, groups: NDArray[np.uint64], total: int, *, min_groups: int) -> NDArray[np.bool_]:

@@ -68,4 +68,4 @@ def allocate(run: Run) -> Student:
     return ModelSelection(sources, state, validation, rounds).select(decision.basis)
 
 
-RECIPE = Recipe("allocate", allocate, AllocateOptions, quote=quote_answers, compares_strategies=True)
+RECIPE = Recipe("allocate", allocate, AllocateOptions, quote=quote_answers, compares_strategies=True, validates=True)

@@ -75,4 +75,4 @@ def _training_data(run: Run) -> Subset:
     return train
 
 
-RECIPE = Recipe("pgkd", pgkd, PgkdOptions, frozenset({"single"}), quote=quote_generation)
+RECIPE = Recipe("pgkd", pgkd, PgkdOptions, frozenset({"single"}), quote=quote_generation, validates=True)

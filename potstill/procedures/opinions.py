@@ -1,0 +1,104 @@
+"""Opinions of unlabelled texts: a student's and a larger trained model's, combined and spread among neighbours.
+
+Two networks that were trained apart on the same few labels err on different texts (co-training: Blum and Mitchell 1998;
+mutual teaching). Their probabilities are multiplied (a logarithmic opinion pool: Heskes 1998), and spread over a graph
+of nearest neighbours by the mean of their cosines (label spreading: Zhou et al. 2004). Each model may then learn from
+what both found: a regression on its vectors, which are kept, is fitted on the result, and the new opinions combined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from potstill.data.pool import Subset
+from potstill.evaluation.calibration import Calibration, log_softmax, softmax
+from potstill.ledger.prices import Purchase
+from potstill.procedures.label_propagation import propagate_labels
+from potstill.procedures.soft_labels import open_kd_teacher
+from potstill.run.run import Run
+from potstill.students.base import Floats, Student
+from potstill.students.logistic_regression import SolverOptions, fit_regression
+from potstill.teachers.trained import StudentTeacher
+
+# Of the regressions on combined opinions; chosen on train texts of BANKING77 that no fold had seen (docs/log.md).
+REFIT_C, REFIT_GOLD_WEIGHT = 3.0, 2.0
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a model makes of N unlabelled and M labelled texts.
+
+    Attributes:
+        scores: (N, K) log-probabilities of the unlabelled texts; zeros where it was not asked.
+        vectors: (N + M, D) embeddings of length one, the unlabelled texts first.
+    """
+
+    scores: Floats
+    vectors: Floats
+
+
+def student_opinion(student: Student, texts: Sequence[str], gold: Subset) -> Opinion:
+    """A student's opinion."""
+    scores = log_softmax(student.predict_logits(list(texts))).astype(np.float32)
+    return Opinion(scores, student.embed([*texts, *gold.texts]))
+
+
+def teacher_opinion(run: Run, texts: Sequence[str], gold: Subset) -> Opinion:
+    """The opinion of the spec's trained teacher, which is trained on the gold first; all of it is charged by the clock.
+
+    Raises:
+        BudgetExceeded: no money is left to train it, or for its vectors.
+    """
+    teacher = cast(StudentTeacher, open_kd_teacher(run, gold, []))
+    with run.reserve_training():
+        answers = run.ask(teacher, texts)
+    scores = np.where(answers.answered[:, None], np.nan_to_num(answers.scores), 0.0).astype(np.float32)
+    run.record_teacher(teacher, Calibration((0.0,) * run.task.n_labels), answers)
+    purchase = Purchase("compute", "teach", f"embed {len(texts)} texts with {teacher.name}", len(texts))
+    with run.ledger.hold_compute(max(run.ledger.available, 1), run.spec.compute_rates, purchase):
+        vectors = cast(Student, teacher.student).embed([*texts, *gold.texts])
+    return Opinion(scores, vectors)
+
+
+def combine_opinions(
+    opinions: Sequence[Opinion], weights: Sequence[float], targets: Floats, temperature: float, n_neighbors: int
+) -> Floats:
+    """(N, K) probabilities of the unlabelled texts: the weighted product of all opinions, spread among neighbours.
+
+    Args:
+        opinions: one or several, of the same texts.
+        weights: of the opinions, in sum one.
+        targets: (M, K) of the labelled texts, which stay as they are.
+        temperature: divides the mean log-probabilities; below one sharpens them.
+        n_neighbors: nearest by the mean cosine of all opinions' vectors; 0 for no spreading.
+    """
+    scores = sum(weight * opinion.scores for weight, opinion in zip(weights, opinions, strict=True))
+    probs = softmax(np.asarray(scores), temperature).astype(np.float32)
+    if not n_neighbors:
+        return probs
+    # The dot product of joined vectors is the sum of the dot products.
+    joined = np.concatenate([np.sqrt(1 / len(opinions)) * opinion.vectors for opinion in opinions], axis=1)
+    return propagate_labels(np.concatenate([probs, targets]), joined.astype(np.float32), len(probs), n_neighbors)
+
+
+def refit_heads(opinions: Sequence[Opinion], probs: Floats, targets: Floats) -> list[Opinion]:
+    """The opinions of regressions on the models' vectors, fitted on combined probabilities and on the gold.
+
+    Args:
+        opinions: of N unlabelled and M labelled texts.
+        probs: (N, K) combined probabilities of the unlabelled texts.
+        targets: (M, K) of the labelled texts.
+    """
+    n = len(probs)
+    weights = np.concatenate([np.ones(n), np.full(len(targets), REFIT_GOLD_WEIGHT)]).astype(np.float32)
+    refitted = []
+    for opinion in opinions:
+        solver = SolverOptions(c=REFIT_C, tolerance=1e-4)
+        head = fit_regression(opinion.vectors, np.concatenate([probs, targets]), weights, solver)
+        scores = log_softmax(opinion.vectors[:n] @ head.weights + head.bias)
+        refitted.append(Opinion(scores.astype(np.float32), opinion.vectors))
+    return refitted
