@@ -33,8 +33,9 @@ from runners import Rivals, Runner, local_runner
 from sections import RESULTS, commit, table, write_section
 
 from potstill.bundle.bundle import load
-from potstill.bundle.export.export import FP32, INT8, export
+from potstill.bundle.export.export import export
 from potstill.bundle.export.quantize import write_dynamic_int8, write_int8
+from potstill.bundle.layout import FP32, INT8
 from potstill.bundle.record import list_files, write_record
 from potstill.data.task import Task
 from potstill.models.tokens.tokenizer import TextTokenizer, pad_batch

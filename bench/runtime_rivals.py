@@ -30,7 +30,7 @@ def openvino(setup: dict[str, Any], precision: str) -> Runner:
 
     folder = Path(setup["bundle"])
     hints = {"INFERENCE_NUM_THREADS": setup["threads"], "INFERENCE_PRECISION_HINT": precision}
-    model = Core().compile_model(str(folder / "model.onnx"), "CPU", hints)
+    model = Core().compile_model(str(folder / "onnx" / "model.onnx"), "CPU", hints)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(setup["max_length"])

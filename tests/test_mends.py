@@ -239,11 +239,11 @@ def test_what_the_error_names_is_a_way_on(case, folder):
 
 
 def test_a_damaged_bundle_is_exported_again_once_it_is_deleted(folder):
-    graph = folder / "run" / "bundle" / "model.onnx"
+    graph = folder / "run" / "bundle" / "onnx" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
     error = error_of(call("predict", folder / "run", "wunderbar"))
     assert "delete its folder and run the same distill command again" in error.hint
-    shutil.rmtree(graph.parent)
+    shutil.rmtree(folder / "run" / "bundle")
     before = call("ledger", folder / "run", "--json").output
     assert call("distill", folder / "data.csv", *FAST, "-o", folder / "run").exit_code == 0
     assert call("ledger", folder / "run", "--json").output == before

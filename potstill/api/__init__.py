@@ -13,6 +13,7 @@ from potstill.api.annotate import annotate, label_errors
 from potstill.api.bench import bench
 from potstill.api.compare import compare
 from potstill.api.distill import distill, plan
+from potstill.api.export import export
 from potstill.api.init import fetch, init
 from potstill.api.predict import predict
 from potstill.api.serve import serve
@@ -22,7 +23,7 @@ from potstill.api.show import ledger, report, show
 COMMAND_GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Before training": (init, label_errors, plan),
     "Training": (distill, annotate, compare),
-    "With a trained model": (predict, serve, bench),
+    "With a trained model": (predict, serve, export, bench),
     "What a run did": (report, show, ledger),
     "Weights and sample data": (fetch,),
 }

@@ -2,9 +2,9 @@
 
 Needs numpy, onnxruntime and tokenizers, never torch.
 
-A bundle is `model.onnx`, perhaps `model.int8.onnx`, the files of a preprocessor (`tokenizer.json`, or a vocabulary),
-and their record `potstill.json`. Nothing in it is pickled. In a pair task texts are pairs of texts, and in a
-multi-label task a prediction is a tuple of labels. Does not cover export, or serving over HTTP.
+A bundle is `onnx/model.onnx`, perhaps `onnx/model_quantized.onnx`, the files of a preprocessor (`tokenizer.json`, or a
+vocabulary), and their record `potstill.json`. Nothing in it is pickled. In a pair task texts are pairs of texts, and in
+a multi-label task a prediction is a tuple of labels. Does not cover export, or serving over HTTP.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.bundle.calibration import calibration_of
 from potstill.bundle.check_graph import check_graph
 from potstill.bundle.check_record import check_record
+from potstill.bundle.layout import Precision, find_graph, precision_of
 from potstill.bundle.preprocessors import PREPROCESSORS, Feeds
 from potstill.bundle.record import (
     EXPORT_AGAIN,
     RECORD_FILE,
     BundleRecord,
-    check_file,
+    check_files,
     newer_version,
     read_record,
 )
@@ -39,11 +41,9 @@ from potstill.evaluation.guarantees import (
     GUARANTEE_CONFIDENCE,
     MIN_TYPICALITY,
     TARGET_PRECISION,
-    Guarantees,
     Scaling,
     scored_texts,
 )
-from potstill.evaluation.multilabel_thresholds import LabelScaling, LabelThresholds, MultilabelGuarantees
 from potstill.models.tokens.tokenizer import check_texts, mean_by_row
 
 Floats = NDArray[np.float32]
@@ -109,21 +109,9 @@ class Bundle:
         self.labels = record.task.labels
         self.takes_pairs = record.task.kind == "pair"
         self.multilabel = record.task.kind == "multi"
-        measured = record.guarantees
-        if measured is not None and measured.graph != record.files[self.graph].sha256:
-            measured = None  # guarantees belong to the graph whose SHA-256 they name
-        self.guarantees = measured if isinstance(measured, Guarantees) else None
-        self.multilabel_guarantees = measured if isinstance(measured, MultilabelGuarantees) else None
-        self._scaling: Scaling | LabelScaling = LabelScaling() if self.multilabel else Scaling()
-        self._threshold, self._label_thresholds = None, LabelThresholds()
-        if self.multilabel_guarantees is not None:
-            self._scaling = self.multilabel_guarantees.scaling
-            self._label_thresholds = self.multilabel_guarantees.label_thresholds
-        elif self.guarantees is not None:
-            self._scaling, self._threshold = self.guarantees.scaling, self.guarantees.threshold()
-        elif record.guarantees is None and not self.multilabel:
-            self._scaling = Scaling("temperature", scale=(1 / record.temperature,))
-            self._threshold = record.abstain_threshold
+        self._calibration = calibration_of(record, self.graph)
+        self.guarantees = self._calibration.guarantees
+        self.multilabel_guarantees = self._calibration.multilabel_guarantees
         self.preprocessor = PREPROCESSORS[record.preprocessor.name](folder, record.preprocessor.config)
         self.session = open_session(folder / self.graph)
 
@@ -134,13 +122,18 @@ class Bundle:
     @property
     def size_mb(self) -> float:
         """Megabytes (10^6 bytes) of the files that predicting reads."""
-        needed = [RECORD_FILE, self.graph, *self.record.preprocessor.files]
+        needed = [RECORD_FILE, *self.record.needed_files(self.graph)]
         return sum((self.folder / name).stat().st_size for name in needed) / 1e6
 
     @property
     def threshold(self) -> float | None:
         """The probability below which a prediction is not confident; None if there is no threshold."""
-        return self._threshold
+        return self._calibration.threshold
+
+    @property
+    def precision(self) -> Precision:
+        """Of the graph: "int8" if it is the quantised one, else "fp32"."""
+        return precision_of(self.graph)
 
     @overload
     def predict(self, texts: Sequence[Text], abstain: Literal[False] = False) -> list[str]:
@@ -164,14 +157,16 @@ class Bundle:
             BadInput: abstain, but no threshold could be shown to reach that precision.
         """
         logits = self.predict_logits(texts)
-        if isinstance(self._scaling, LabelScaling):
+        if self.multilabel:
             if abstain is not False:
                 raise BadInput(*NO_MULTILABEL_SETS)
             return self.label_tuples(self.calibrated_probs(logits))  # type: ignore[return-value]
-        labels = [self.labels[column] for column in self._scaling.argmax(logits)]
+        scaling = self._calibration.scaling
+        best = scaling.argmax(logits) if isinstance(scaling, Scaling) else logits.argmax(axis=1)
+        labels = [self.labels[column] for column in best]
         if abstain is False:
             return labels
-        threshold = self._threshold if abstain is True else self.threshold_for(abstain)
+        threshold = self.threshold if abstain is True else self.threshold_for(abstain)
         if threshold is None:
             raise BadInput(*self._no_threshold(TARGET_PRECISION if abstain is True else abstain))
         confident = self.calibrated_probs(logits).max(axis=1) >= threshold
@@ -187,7 +182,11 @@ class Bundle:
 
     def calibrated_probs(self, logits: Floats) -> Floats:
         """(N, K) logits of this graph -> (N, K) calibrated probabilities."""
-        return np.asarray(self._scaling.apply(logits), dtype=np.float32)
+        return np.asarray(self._calibration.scaling.apply(logits), dtype=np.float32)
+
+    def uncalibrated_logits(self, logits: Floats) -> NDArray[np.float64]:
+        """(N, K) logits of this graph -> (N, K) of the student: what `guarantees` was measured on, and takes."""
+        return self._calibration.uncalibrated(logits)
 
     def predict_sets(self, texts: Sequence[Text], coverage: float = 0.9) -> list[tuple[str, ...]]:
         """For each of N texts a set that contains the right label with probability `coverage`, most probable first.
@@ -209,14 +208,14 @@ class Bundle:
             raise BadInput("This bundle was not calibrated on held-out texts, so it has no label sets.", HOLD_OUT_MEND)
         if not 0 < coverage < 1:
             raise BadInput(f"A coverage of {coverage} is not between 0 and 1.", "Ask for 0.9, for instance.")
-        inside = self.guarantees.prediction_sets(logits, coverage)
+        inside = self.guarantees.prediction_sets(self.uncalibrated_logits(logits), coverage)
         order = np.argsort(-self.calibrated_probs(logits), axis=1, kind="stable")
         return [tuple(self.labels[k] for k in ranked if row[k]) for ranked, row in zip(order, inside, strict=True)]
 
     def label_indicator(self, probs: Floats) -> NDArray[np.bool_]:
         """(N, K) probabilities -> (N, K) the labels given: those above their thresholds, or the most probable one."""
         if self.multilabel:
-            return self._label_thresholds.apply(probs)
+            return self._calibration.label_thresholds.apply(probs)
         return np.asarray(np.arange(len(self.labels)) == probs.argmax(axis=1)[:, None])
 
     def label_tuples(self, probs: Floats) -> list[tuple[str, ...]]:
@@ -246,7 +245,7 @@ class Bundle:
         )
 
     def predict_logits(self, texts: Sequence[Text]) -> Floats:
-        """(N, K) natural-log scores of N texts, before calibration.
+        """(N, K) natural-log scores of N texts as the graph gives them: calibrated in format 3, not in older formats.
 
         Raises:
             BadData: a text is not a string, or in a pair task not a pair.
@@ -309,11 +308,13 @@ class Bundle:
     def predictions_from_logits(self, logits: Floats) -> Iterator[Prediction]:
         """(N, K) logits of this graph -> N predictions."""
         probabilities = self.calibrated_probs(logits)
-        typicality = [None] * len(logits) if self.guarantees is None else self.guarantees.typicality(logits).tolist()
+        typicality: list[Any] = [None] * len(logits)
+        if self.guarantees is not None:
+            typicality = self.guarantees.typicality(self.uncalibrated_logits(logits)).tolist()
         given = self.label_tuples(probabilities)
         best = zip(probabilities.argmax(axis=1), probabilities.max(axis=1), typicality, given, strict=True)
         for column, probability, typical, labels in best:
-            confident = None if self._threshold is None else bool(probability >= self._threshold)
+            confident = None if self.threshold is None else bool(probability >= self.threshold)
             yield Prediction(self.labels[column], float(probability), confident, typical, labels)
 
     @property
@@ -331,15 +332,15 @@ class Bundle:
         flat: dict[str, str | int | float | bool] = {
             "preprocessor": self.record.preprocessor.name,
             "graph": self.graph,
-            "precision": "int8" if "int8" in self.graph else "fp32",
+            "precision": self.precision,
             "size_mb": round(self.size_mb, 2),
-            "calibration": self._scaling.method,
+            "calibration": self._calibration.shown.method,
         }
         if self.multilabel_guarantees is not None:
-            one = len(self._label_thresholds.thresholds) == 1
+            one = len(self._calibration.label_thresholds.thresholds) == 1
             flat["thresholds"] = "one for all labels" if one else "one per label"
-        if len(self._scaling.scale) == 1:
-            flat["temperature"] = round(1 / self._scaling.scale[0], 4)
+        if len(self._calibration.shown.scale) == 1:
+            flat["temperature"] = round(1 / self._calibration.shown.scale[0], 4)
         for facts in (self.record.preprocessor.config, self.record.student):
             for name, value in facts.items():
                 if isinstance(value, str | int | float | bool) and name not in flat:
@@ -352,10 +353,11 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
 
     Args:
         path: the bundle's or the run's folder.
-        verify: compare every file's SHA-256 too; sizes are always compared.
+        verify: compare every file's size and SHA-256; otherwise the sizes of those that are there, and nothing that
+            predicting reads may be missing.
         threads: batches computed at once; None takes `POTSTILL_THREADS`, or one for each processor that
             this process may use.
-        graph: "model.onnx" or "model.int8.onnx"; None takes the one that export chose.
+        graph: "fp32" or "int8", or the name of its file; None takes the one that export chose.
 
     Raises:
         RunNotFound: there is no bundle, it is damaged, or a newer potstill made it.
@@ -369,14 +371,11 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
         folder = folder / "bundle"
     record = read_record(folder)
     check_record(record, folder)
-    for name, file in record.files.items():
-        check_file(folder, name, file, verify=verify)
     if record.preprocessor.name not in PREPROCESSORS:
         raise newer_version(folder, record.made_by)
-    chosen = graph or record.graph
-    if chosen not in record.files:
-        raise RunNotFound(f"{folder} holds no {chosen}.", "Leave the graph out, or export the bundle again.")
-    check_graph(folder / chosen, record.files)
+    chosen = find_graph(graph or record.graph, record.files)
+    check_files(folder, record, record.needed_files(chosen), verify=verify)
+    check_graph(folder / chosen, record.files_beside(chosen))
     n_threads = threads or available_cpus()
     try:
         bundle = Bundle(folder, record, graph=chosen, threads=n_threads)

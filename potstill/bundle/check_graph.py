@@ -7,9 +7,10 @@ a machine that predicts need not have. Whether the graph is sound otherwise is f
 from __future__ import annotations
 
 import mmap
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
+from potstill.bundle.protobuf import read_fields
 from potstill.errors import RunNotFound
 
 # An operation whose number of rounds is a value of the graph, perhaps without an end.
@@ -27,7 +28,6 @@ _CHILDREN = {
     "tensor": {13: "entry"},
 }
 _OPERATION, _KEY, _VALUE = 4, 1, 2
-_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
 def check_graph(file: Path, files: Collection[str]) -> None:
@@ -35,7 +35,7 @@ def check_graph(file: Path, files: Collection[str]) -> None:
 
     Args:
         file: the graph.
-        files: the names of the bundle's files, which may hold its weights.
+        files: the names of the files in its folder that may hold its weights.
 
     Raises:
         RunNotFound: it has an operation of `ENDLESS`, or reads a file that is none of the bundle's, or it is no graph.
@@ -67,7 +67,8 @@ def _names(data: memoryview) -> tuple[set[bytes], set[bytes]]:
         if depth > MAX_DEPTH:
             raise ValueError("nested too deeply")
         entry: dict[int, bytes] = {}
-        for number, value in _fields(message):
+        for each in read_fields(message):
+            number, value = each.number, each.value
             n_fields += 1
             if n_fields > MAX_FIELDS:
                 raise ValueError("too many fields")
@@ -83,38 +84,3 @@ def _names(data: memoryview) -> tuple[set[bytes], set[bytes]]:
         if entry.get(_KEY) == b"location":
             locations.add(entry.get(_VALUE, b""))
     return operations, locations
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | None]]:
-    """The fields of a message: number, and the bytes of strings and messages; None for numbers."""
-    at, end = 0, len(message)
-    while at < end:
-        tag, at = _varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            _, at = _varint(message, at)
-            yield number, None
-        elif kind == _BYTES:
-            length, at = _varint(message, at)
-            if at + length > end:
-                raise ValueError("a field ends beyond its message")
-            yield number, message[at : at + length]
-            at += length
-        elif kind in (_FIXED_64, _FIXED_32):
-            at += 8 if kind == _FIXED_64 else 4
-            yield number, None
-        else:
-            raise ValueError("an unknown kind of field")
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of too many bytes")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
+from potstill.bundle.layout import is_bundle_path
 from potstill.bundle.record import EXPORT_AGAIN, RECORD_FILE, BundleRecord
 from potstill.data.task import TaskKind
 from potstill.errors import RunNotFound
@@ -33,17 +34,21 @@ def check_record(record: BundleRecord, folder: Path) -> None:
 def _check_record(record: BundleRecord) -> None:
     _check_task(record)
     for name, file in record.files.items():
-        _check(_is_file_name(name), "files", name)
+        _check(is_bundle_path(name), "files", name)
         _check(type(file.bytes) is int and 0 <= file.bytes < MAX_BYTES, f"files.{name}.bytes", file.bytes)
         _check(isinstance(file.sha256, str), f"files.{name}.sha256", file.sha256)
     for name in record.preprocessor.files:
-        _check(isinstance(name, str) and _is_file_name(name), "preprocessor.files", name)
+        _check(isinstance(name, str) and is_bundle_path(name), "preprocessor.files", name)
     _check(is_finite_number(record.temperature) and record.temperature > 0, "temperature", record.temperature)
+    _check(isinstance(record.calibration_in_graph, bool), "calibration_in_graph", record.calibration_in_graph)
     threshold = record.abstain_threshold
     _check(threshold is None or (is_finite_number(threshold) and 0 <= threshold <= 1), "abstain_threshold", threshold)
     _check_measured(record)
     if isinstance(record.guarantees, Guarantees):
         _check_guarantees(record.guarantees, len(record.task.labels))
+        # What lies in the graph is undone for the guarantees.
+        undone = not record.calibration_in_graph or all(record.guarantees.scaling.scale)
+        _check(undone, "guarantees.scaling.scale", 0)
     elif isinstance(record.guarantees, MultilabelGuarantees):
         _check_multilabel(record.guarantees, len(record.task.labels))
 
@@ -102,10 +107,6 @@ def _check_scaling(method: object, scale: tuple[float, ...], shift: tuple[float,
         _check(len(values) in (1, n_labels), f"guarantees.scaling.{name}", f"{len(values)} values")
         _check(all(map(is_finite_number, values)), f"guarantees.scaling.{name}", "a value that is not finite")
     _check(len(scale) > 1 or scale[0] > 0, "guarantees.scaling.scale", scale[0])
-
-
-def _is_file_name(name: str) -> bool:
-    return bool(name) and Path(name).name == name and "\0" not in name
 
 
 def _check(holds: bool, key: str, value: object) -> None:

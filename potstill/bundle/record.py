@@ -1,7 +1,7 @@
-"""The record of a bundle, `potstill.json`, format 2: how to predict, what was checked at export, what was measured.
+"""The record of a bundle, `potstill.json`, format 3: how to predict, what was checked at export, what was measured.
 
-Read by `load`, written once by `export`. Bundles of format 1 are upgraded while they are read. Does not load models or
-graphs; needs the standard library and numpy.
+Read by `load`, written once by `export`. Bundles of older formats are upgraded while they are read. Does not load
+models or graphs; needs the standard library and numpy.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from potstill.bundle.upgrade import upgrade_format_1
+from potstill.bundle.layout import is_bundle_path
+from potstill.bundle.upgrade import upgrade
 from potstill.data.atomic import atomic_file
 from potstill.data.tables import Layout
 from potstill.data.task import JsonObject, Task
@@ -23,7 +24,7 @@ from potstill.evaluation.guarantees import Guarantees
 from potstill.evaluation.metrics import Score
 from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
 
-FORMAT = 2
+FORMAT = 3
 RECORD_FILE = "potstill.json"
 MAX_RECORD_BYTES = 64_000_000
 EXPORT_AGAIN = (
@@ -108,6 +109,8 @@ class BundleRecord:
         int8: the check of the int8 graph; None if none was made.
         transformers_difference: largest difference of a logit when transformers loads the folder; None if it cannot.
         guarantees: measured on held-out texts, of the graph with the SHA-256 that they name; None without such texts.
+        calibration_in_graph: whether the graphs and the weights for transformers give calibrated logits; in older
+            formats their logits are to be scaled by `guarantees.scaling`.
         temperature, abstain_threshold: of the calibration, for other programs; without `guarantees` they are applied.
         metrics: on test texts.
         student: facts about the student and its training.
@@ -127,6 +130,7 @@ class BundleRecord:
     int8: QuantizationResult | None = None
     transformers_difference: float | None = None
     guarantees: Guarantees | MultilabelGuarantees | None = None
+    calibration_in_graph: bool = False
     temperature: float = 1.0
     abstain_threshold: float | None = None
     metrics: Mapping[str, Score] = field(default_factory=dict)
@@ -136,20 +140,28 @@ class BundleRecord:
     layout: Layout = field(default_factory=Layout)
     notes: tuple[str, ...] = ()
 
+    def needed_files(self, graph: str = "") -> tuple[str, ...]:
+        """The files, beside the record, that predicting with a graph reads; with the graph that is served if "" ."""
+        return (graph or self.graph, *self.preprocessor.files)
+
+    def files_beside(self, graph: str) -> tuple[str, ...]:
+        """The names, from the graph's folder on, of the files in the graph's folder."""
+        parent = PurePosixPath(graph).parent
+        return tuple(PurePosixPath(name).name for name in self.files if PurePosixPath(name).parent == parent)
+
     def to_json(self) -> JsonObject:
         """The document as JSON values; `BundleRecord.from_json` reads it back."""
         return {"format": FORMAT, **{name: _plain(value) for name, value in vars(self).items()}}
 
     @classmethod
     def from_json(cls, record: JsonObject) -> BundleRecord:
-        """The record that `to_json` wrote, of format 2 or 1.
+        """The record that `to_json` wrote, of this format or an older one.
 
         Raises:
             KeyError: a key is missing.
             TypeError, ValueError: a value is of another kind.
         """
-        if record["format"] == 1:
-            record = upgrade_format_1(record)
+        record = upgrade(record)
         if not isinstance(record["task"]["labels"], list):
             raise TypeError("the labels are no list")
         parity, int8, guarantees = record["parity"], record["int8"], record["guarantees"]
@@ -169,6 +181,7 @@ class BundleRecord:
             int8=None if int8 is None else QuantizationResult(**int8),
             transformers_difference=record["transformers_difference"],
             guarantees=None if guarantees is None else kind.from_json(guarantees),
+            calibration_in_graph=record["calibration_in_graph"],
             temperature=float(record["temperature"]),
             abstain_threshold=record["abstain_threshold"],
             metrics={str(name): Score.from_json(score) for name, score in record["metrics"].items()},
@@ -235,23 +248,40 @@ def write_record(folder: Path, record: BundleRecord) -> None:
 
 
 def list_files(folder: Path) -> dict[str, FileRecord]:
-    """Size and SHA-256 of every file of a bundle but its record, by name."""
-    files = sorted(file for file in folder.iterdir() if file.name != RECORD_FILE)
-    return {file.name: FileRecord(file.stat().st_size, sha256(file)) for file in files}
+    """Size and SHA-256 of every file of a bundle but its record, by its path within the folder."""
+    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+    paths = {name: folder / name for name in names if name != RECORD_FILE}
+    return {name: FileRecord(path.stat().st_size, sha256(path)) for name, path in paths.items()}
 
 
-def check_file(folder: Path, name: str, file: FileRecord, *, verify: bool) -> None:
-    """Compare a file with its record: size, and with `verify` SHA-256.
+def check_files(folder: Path, record: BundleRecord, needed: Collection[str], *, verify: bool) -> None:
+    """Compare the files of a bundle with its record: their sizes, and with `verify` SHA-256.
+
+    Args:
+        folder: of the bundle.
+        record: its record.
+        needed: the files that must be there; with `verify` all of the record's.
+        verify: compare the SHA-256 too.
 
     Raises:
-        RunNotFound: it is missing, differs, or would lie outside the folder.
+        RunNotFound: one is missing, differs, or would lie outside the folder.
     """
-    if Path(name).name != name:
+    for name in needed:
+        if name not in record.files:
+            raise RunNotFound(f"{folder / RECORD_FILE} does not list the file {name!r}.", EXPORT_AGAIN)
+    for name, file in record.files.items():
+        _check_file(folder, name, file, needed=verify or name in needed, verify=verify)
+
+
+def _check_file(folder: Path, name: str, file: FileRecord, *, needed: bool, verify: bool) -> None:
+    if not is_bundle_path(name):
         raise RunNotFound(f"{folder / RECORD_FILE} names the file {name!r}, outside its folder.", EXPORT_AGAIN)
     path = folder / name
     if not path.is_file():
+        if not needed and not path.is_symlink():
+            return
         raise RunNotFound(f"{path} is missing.", EXPORT_AGAIN)
-    if path.is_symlink() and not _leads_inside(path):
+    if not _leads_inside(path, folder):
         raise RunNotFound(f"{path} is a symbolic link that leads out of its folder.", EXPORT_AGAIN)
     if path.stat().st_size != file.bytes:
         raise RunNotFound(f"{path} has {path.stat().st_size} bytes, and {file.bytes} were written.", EXPORT_AGAIN)
@@ -259,11 +289,11 @@ def check_file(folder: Path, name: str, file: FileRecord, *, verify: bool) -> No
         raise RunNotFound(f"{path} was changed: its SHA-256 differs from the record's.", EXPORT_AGAIN)
 
 
-def _leads_inside(link: Path) -> bool:
-    """Whether a link stays in its folder, or leads to the blobs beside it as in the cache of the Hugging Face hub."""
-    folder, target = link.parent.resolve(), link.resolve()
-    blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
-    return target.parent in (folder, blobs)
+def _leads_inside(path: Path, folder: Path) -> bool:
+    """Whether a file is in the folder, or among the blobs beside it as in the cache of the Hugging Face hub."""
+    inside, target = folder.resolve(), path.resolve()
+    blobs = inside.parent.parent / "blobs" if inside.parent.name == "snapshots" else inside
+    return target.is_relative_to(inside) or target.parent == blobs
 
 
 def sha256(path: Path) -> str:

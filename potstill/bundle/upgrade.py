@@ -1,4 +1,4 @@
-"""Format 1 of `potstill.json`, written by potstill 0.1, as format 2."""
+"""Older formats of `potstill.json` as format 3: format 1 was written by potstill 0.1, and format 2 by 0.2."""
 
 from __future__ import annotations
 
@@ -27,12 +27,20 @@ GUARANTEES = {
 }
 
 
-def upgrade_format_1(record: JsonObject) -> JsonObject:
-    """A record of format 1 with the keys of format 2; and with the new identifiers in its values.
+def upgrade(record: JsonObject) -> JsonObject:
+    """A record of any format as one of format 3.
 
     Raises:
         KeyError: a key is missing.
     """
+    if record["format"] == 1:
+        record = _upgrade_format_1(record)
+    # The graphs of format 2 give the student's own logits, and lie beside the record.
+    return {**record, "format": 3, "calibration_in_graph": False} if record["format"] == 2 else record
+
+
+def _upgrade_format_1(record: JsonObject) -> JsonObject:
+    """A record of format 1 with the keys of format 2; and with the new identifiers in its values."""
     parity, int8, trust, hub = (record.get(name) for name in ("parity", "int8", "trust", "hub"))
     lineage = record.get("lineage", {})
     config = dict(_renamed(record["settings"], CONFIG))

@@ -44,13 +44,17 @@ class Scaling:
 
     def apply(self, logits: NDArray[np.floating]) -> Array:
         """(N, K) logits -> (N, K) probabilities, rows sum to one."""
-        return np.exp(log_softmax(np.asarray(logits, dtype=np.float64) * self.scale + np.asarray(self.shift)))
+        return np.exp(log_softmax(self.scaled(logits)))
+
+    def scaled(self, logits: NDArray[np.floating]) -> Array:
+        """(N, K) logits -> (N, K) calibrated logits."""
+        return np.asarray(np.asarray(logits, dtype=np.float64) * self.scale + self.shift)
 
     def argmax(self, logits: NDArray[np.floating]) -> NDArray[np.intp]:
         """(N, K) logits -> (N,) columns of the most probable label; one scale for all labels does not change them."""
         if len(self.scale) == 1:
             return np.asarray(logits.argmax(axis=1))
-        return np.asarray((np.asarray(logits, dtype=np.float64) * self.scale + self.shift).argmax(axis=1))
+        return np.asarray(self.scaled(logits).argmax(axis=1))
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,8 @@ class Guarantees:
         A conformal p-value of the energy score (Liu et al. 2020): of texts like the held-out ones at most a share a has
         a value of a or below, for every a; texts unlike the training data mostly have values near 0.01.
         """
-        below = np.searchsorted(np.asarray(self.energy_quantiles), energy_score(logits), side="right")
+        # With a margin: a batch of another shape changes a logit in its seventh digit.
+        below = np.searchsorted(np.asarray(self.energy_quantiles), energy_score(logits) + 1e-5, side="right")
         ranks = np.array([*(conformal_rank(share, self.n) for share in SCOPE_QUANTILES), self.n + 1])
         return np.asarray(ranks[below] / (self.n + 1))
 

@@ -29,7 +29,11 @@ class LabelScaling:
 
     def apply(self, logits: NDArray[np.floating]) -> Array:
         """(N, K) logits -> (N, K) probabilities."""
-        return sigmoid(np.asarray(logits, dtype=np.float64) * self.scale + np.asarray(self.shift))
+        return sigmoid(self.scaled(logits))
+
+    def scaled(self, logits: NDArray[np.floating]) -> Array:
+        """(N, K) logits -> (N, K) calibrated logits."""
+        return np.asarray(np.asarray(logits, dtype=np.float64) * self.scale + self.shift)
 
 
 @dataclass(frozen=True)

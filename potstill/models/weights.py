@@ -89,6 +89,22 @@ def find_weights(name: str | Path, *, kind: WeightsKind | None = None, download:
     return found
 
 
+def base_model_facts(name: str) -> dict[str, str]:
+    """What is known of weights beside their licence: `base_model`, their name on the hub, and `language`, if one.
+
+    Args:
+        name: of weights that `find_weights` found on this machine.
+    """
+    row = DOWNLOADS.get(name)
+    if row is not None:
+        hub_name, language = row.hub_name, row.language
+    else:
+        hub_name, language = "/".join(name.removeprefix("hub:").split("/")[:2]), ""
+        if not _REPOSITORY.fullmatch(hub_name) or Path(name).exists():
+            hub_name = ""
+    return {key: value for key, value in (("base_model", hub_name), ("language", language)) if value}
+
+
 def _suggestion(kind: WeightsKind) -> str:
     names = [row.name for row in DOWNLOADS.values() if row.kind == kind and not row.opt_in]
     return f"Try {' or '.join(names)}." if names else f"Name a folder that holds weights of the kind {kind!r}."

@@ -99,7 +99,8 @@ def evaluate(
     run.store.set_meta("bench", {"texts": list(texts[:BENCH_TEXTS]), "folder": str(run.spec.folder.absolute())})
     reliability = None
     if predictions is not None and not bundle.multilabel:
-        reliability = measure_reliability(test.gold, predictions.logits, predictions.probs, bundle.guarantees)
+        logits = bundle.uncalibrated_logits(predictions.logits)
+        reliability = measure_reliability(test.gold, logits, predictions.probs, bundle.guarantees)
     return Evaluation(
         folder=run.folder,
         task=run.task,

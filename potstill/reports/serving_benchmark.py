@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from potstill.bundle.bundle import Bundle, load
+from potstill.bundle.layout import precision_of
 from potstill.bundle.record import BundleRecord
 from potstill.bundle.text_columns import read_texts
 from potstill.data.pairs import split_pair
@@ -149,7 +150,7 @@ def _students(
 ) -> Iterator[ServingRow]:
     graphs = sorted((name for name in bundle.record.files if name.endswith(".onnx")), key=lambda g: g != bundle.graph)
     for graph in graphs:
-        name = f"student {'int8' if 'int8' in graph else 'fp32'}"
+        name = f"student {precision_of(graph)}"
         reporter(f"Timing the {name} on the CPU.")
         served = ", the graph that is served" if graph == bundle.graph and len(graphs) > 1 else ""
         row = _timed(load(bundle.folder, graph=graph).predict_logits, texts, rates, energy.cpu_meter())
@@ -168,9 +169,9 @@ def _on_gpu(bundle: Bundle) -> PredictFunction | None:
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return None
-    fp32 = load(bundle.folder, graph="model.onnx")
+    fp32 = load(bundle.folder, graph="fp32")
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(str(bundle.folder / "model.onnx"), providers=providers)
+    session = onnxruntime.InferenceSession(str(bundle.folder / fp32.graph), providers=providers)
     if session.get_providers()[0] != providers[0]:
         return None
     fp32.session = session

@@ -242,7 +242,7 @@ class EncoderStudent(Student):
         return student
 
     def export(self, folder: Path) -> ExportedGraph:
-        """Write `model.onnx`, `tokenizer.json` and, for BERT, what `transformers.pipeline` loads."""
+        """Write `model.onnx`, `tokenizer.json` and what transformers' pipelines and transformers.js load."""
         from potstill.students.torch_onnx import write_torch_onnx
         from potstill.students.transformers_export import save_for_transformers
 

@@ -52,12 +52,12 @@ def write_onnx(
         inputs: of the graph.
         outputs: of the graph.
     """
-    graph = b"".join(_message(1, _node(node)) for node in nodes) + _text(2, "potstill")
-    graph += b"".join(_message(5, _tensor(name, value)) for name, value in initializers.items())
-    graph += b"".join(_message(11, _value_info(info)) for info in inputs)
-    graph += b"".join(_message(12, _value_info(info)) for info in outputs)
-    opset = _message(8, _text(1, "") + _number(2, OPSET))
-    path.write_bytes(_number(1, IR_VERSION) + _text(2, "potstill") + _message(7, graph) + opset)
+    graph = b"".join(encode_message(1, encode_node(node)) for node in nodes) + encode_text(2, "potstill")
+    graph += b"".join(encode_message(5, encode_tensor(name, value)) for name, value in initializers.items())
+    graph += b"".join(encode_message(11, _value_info(info)) for info in inputs)
+    graph += b"".join(encode_message(12, _value_info(info)) for info in outputs)
+    opset = encode_message(8, encode_text(1, "") + _number(2, OPSET))
+    path.write_bytes(_number(1, IR_VERSION) + encode_text(2, "potstill") + encode_message(7, graph) + opset)
 
 
 def _varint(value: int) -> bytes:
@@ -74,16 +74,18 @@ def _number(number: int, value: int) -> bytes:
     return _varint(number << 3) + _varint(value)
 
 
-def _message(number: int, body: bytes) -> bytes:
+def encode_message(number: int, body: bytes) -> bytes:
+    """A field that holds a message or a string."""
     return _varint(number << 3 | 2) + _varint(len(body)) + body
 
 
-def _text(number: int, value: str) -> bytes:
-    return _message(number, value.encode())
+def encode_text(number: int, value: str) -> bytes:
+    """A field that holds a string."""
+    return encode_message(number, value.encode())
 
 
 def _attribute(name: str, value: int | float | Sequence[int]) -> bytes:
-    head = _text(1, name)
+    head = encode_text(1, name)
     if isinstance(value, float):
         return head + _varint(2 << 3 | 5) + np.float32(value).tobytes() + _number(20, 1)
     if isinstance(value, int):
@@ -91,19 +93,23 @@ def _attribute(name: str, value: int | float | Sequence[int]) -> bytes:
     return head + b"".join(_number(8, item) for item in value) + _number(20, 7)
 
 
-def _node(node: OnnxNode) -> bytes:
-    body = b"".join(_text(1, name) for name in node.inputs) + b"".join(_text(2, name) for name in node.outputs)
-    body += _text(3, node.outputs[0]) + _text(4, node.op)
-    return body + b"".join(_message(5, _attribute(name, value)) for name, value in node.attributes.items())
+def encode_node(node: OnnxNode) -> bytes:
+    """The message of a node."""
+    body = b"".join(encode_text(1, name) for name in node.inputs) + b"".join(
+        encode_text(2, name) for name in node.outputs
+    )
+    body += encode_text(3, node.outputs[0]) + encode_text(4, node.op)
+    return body + b"".join(encode_message(5, _attribute(name, value)) for name, value in node.attributes.items())
 
 
-def _tensor(name: str, value: NDArray[np.generic]) -> bytes:
+def encode_tensor(name: str, value: NDArray[np.generic]) -> bytes:
+    """The message of a constant."""
     dims = b"".join(_number(1, size) for size in value.shape)
     little_endian = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).tobytes()
-    return dims + _number(2, ONNX_TYPES[value.dtype.name]) + _text(8, name) + _message(9, little_endian)
+    return dims + _number(2, ONNX_TYPES[value.dtype.name]) + encode_text(8, name) + encode_message(9, little_endian)
 
 
 def _value_info(info: ValueInfo) -> bytes:
-    dims = b"".join(_message(1, _number(1, d) if isinstance(d, int) else _text(2, d)) for d in info.shape)
-    tensor = _number(1, ONNX_TYPES[info.dtype]) + _message(2, dims)
-    return _text(1, info.name) + _message(2, _message(1, tensor))
+    dims = b"".join(encode_message(1, _number(1, d) if isinstance(d, int) else encode_text(2, d)) for d in info.shape)
+    tensor = _number(1, ONNX_TYPES[info.dtype]) + encode_message(2, dims)
+    return encode_text(1, info.name) + encode_message(2, encode_message(1, tensor))

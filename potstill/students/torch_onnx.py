@@ -16,6 +16,7 @@ from torch import nn
 from potstill.errors import BadSpec
 
 MAX_GRAPH_BYTES = 1_900_000_000  # of one ONNX file, whose limit is 2 GiB
+OPSET = 20  # the first with Gelu as one operation; ONNX Runtime 1.18 for browsers and .NET reads it
 
 
 def write_torch_onnx(network: nn.Module, file: Path) -> None:
@@ -45,6 +46,7 @@ def write_torch_onnx(network: nn.Module, file: Path) -> None:
                 str(file),
                 input_names=["input_ids", "attention_mask"],
                 output_names=["logits"],
+                opset_version=OPSET,
                 dynamic_shapes={"input_ids": dynamic, "attention_mask": dynamic},
                 dynamo=True,
                 external_data=False,

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from potstill.bundle.bundle import Bundle
-from potstill.bundle.export.export import FP32, export
+from potstill.bundle.export.export import export
+from potstill.bundle.layout import FP32
 from potstill.data.task import Task
 from potstill.errors import PotstillError
 from potstill.evaluation.energy import cpu_meter
@@ -47,7 +48,7 @@ def measure_footprint(student: Student, task: Task, texts: Sequence[str], note: 
             p99_ms=speed.p99_ms,
             size_mb=bundle.size_mb,
             joules_per_1000=None if speed.joules_per_text is None else 1000 * speed.joules_per_text,
-            dtype="int8" if "int8" in bundle.graph else "fp32",
+            dtype=bundle.precision,
             note=", ".join(each for each in (note, counted.note, dtype_note) if each),
         )
 

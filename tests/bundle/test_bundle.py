@@ -83,7 +83,7 @@ def test_probabilities_are_tempered_rows_that_sum_to_one(bundle: Bundle) -> None
 
 
 def test_the_order_of_texts_does_not_matter(folder: Path) -> None:
-    bundle = load(folder, graph="model.onnx")
+    bundle = load(folder, graph="fp32")
     texts = [text * (1 + i % 7) for i, text in enumerate(LESSON.texts * 5)]
     shuffled = np.random.default_rng(0).permutation(len(texts))
     np.testing.assert_allclose(
@@ -164,7 +164,7 @@ def test_a_runs_folder_leads_to_its_bundle(folder: Path) -> None:
 
 
 def test_the_size_is_that_of_what_predicting_reads(folder: Path, bundle: Bundle) -> None:
-    whole = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    whole = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
     graph = (folder / bundle.graph).stat().st_size / 1e6
     assert graph < bundle.size_mb < whole
 
@@ -215,7 +215,7 @@ def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
 
 
 def test_a_truncated_graph_is_found_by_its_size(broken: Path) -> None:
-    graph = broken / "model.onnx"
+    graph = broken / "onnx" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-100])
     with pytest.raises(RunNotFound, match=r"model\.onnx has \d+ bytes"):
         load(broken)
@@ -230,7 +230,7 @@ def test_a_changed_byte_is_found_by_its_hash(broken: Path) -> None:
 
 
 def test_a_graph_of_noise_is_one_sentence(broken: Path) -> None:
-    graph = broken / "model.onnx"
+    graph = broken / "onnx" / "model.onnx"
     graph.write_bytes(b"\0" * graph.stat().st_size)
     with pytest.raises(RunNotFound, match="not a graph that onnxruntime can run"):
         load(broken)
@@ -242,7 +242,7 @@ def test_a_missing_file_is_named(broken: Path) -> None:
         load(broken)
 
 
-@pytest.mark.parametrize("changes", [{"format": 3}, {"preprocessor": {"name": "telepathy", "config": {}, "files": []}}])
+@pytest.mark.parametrize("changes", [{"format": 4}, {"preprocessor": {"name": "telepathy", "config": {}, "files": []}}])
 def test_a_bundle_of_a_newer_potstill_says_upgrade(broken: Path, changes: dict[str, Any]) -> None:
     _edit(broken, **changes)
     with pytest.raises(RunNotFound, match="newer potstill") as raised:
@@ -250,7 +250,9 @@ def test_a_bundle_of_a_newer_potstill_says_upgrade(broken: Path, changes: dict[s
     assert "pip install --upgrade" in raised.value.hint
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "one"}', '{"format": 1}', '{"format": 2}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"format": "one"}', '{"format": 1}', '{"format": 2}', '{"format": 3}']
+)
 def test_a_damaged_record_is_one_sentence(broken: Path, text: str) -> None:
     (broken / "potstill.json").write_text(text, "utf-8")
     with pytest.raises(RunNotFound):
@@ -325,9 +327,9 @@ def test_fewer_than_one_thread_is_refused(folder: Path, threads: int) -> None:
 def test_the_number_of_threads_changes_no_answer_and_is_kept_to(
     folder: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = load(folder, threads=threads, graph="model.onnx")
+    bundle = load(folder, threads=threads, graph="fp32")
     texts = [f"{text} {' and' * (i % 40)}" for i, text in enumerate(LESSON.texts * 20)]
-    wanted = load(folder, threads=1, graph="model.onnx").predict_logits(texts)
+    wanted = load(folder, threads=1, graph="fp32").predict_logits(texts)
     seen: set[int] = set()
     real = bundle.session.run
     stub = SimpleNamespace(run=lambda *feeds: seen.add(get_ident()) or real(*feeds))

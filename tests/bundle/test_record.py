@@ -1,4 +1,4 @@
-"""bundle/record.py and upgrade.py: a record survives JSON, and bundles of format 1 still load."""
+"""bundle/record.py and upgrade.py: a record survives JSON, and bundles of older formats still load."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from potstill.bundle.record import BundleRecord, Lineage, read_record, write_rec
 
 # Written by potstill 0.1: two whole bundles with their answers, and the records of two larger ones.
 FORMAT_1 = Path(__file__).parent / "format1"
+# Written by potstill 0.2: their graphs lie beside the record, and give logits that are not calibrated.
+FORMAT_2 = Path(__file__).parent / "format2"
 
 
 @pytest.mark.parametrize("name", ["linear", "multi"])
@@ -28,7 +30,7 @@ def test_a_bundle_of_format_1_answers_as_it_did_when_it_was_made(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["linear/potstill.json", "multi/potstill.json", "encoder.json", "cloze.json"])
-def test_a_record_of_format_1_is_read_whole_and_written_as_format_2(name: str, tmp_path: Path) -> None:
+def test_a_record_of_format_1_is_read_whole_and_written_as_format_3(name: str, tmp_path: Path) -> None:
     old = json.loads((FORMAT_1 / name).read_text(encoding="utf-8"))
     record = BundleRecord.from_json(old)
     assert record.graph == old["serve"]
@@ -42,7 +44,23 @@ def test_a_record_of_format_1_is_read_whole_and_written_as_format_2(name: str, t
     assert record.guarantees.n == old["trust"]["n"]
     write_record(tmp_path, record)
     assert read_record(tmp_path) == record
-    assert json.loads((tmp_path / "potstill.json").read_text(encoding="utf-8"))["format"] == 2
+    assert json.loads((tmp_path / "potstill.json").read_text(encoding="utf-8"))["format"] == 3
+
+
+@pytest.mark.parametrize("name", ["linear", "multi"])
+def test_a_bundle_of_format_2_answers_as_it_did_when_it_was_made(name: str) -> None:
+    answers = json.loads((FORMAT_2 / f"{name}.answers.json").read_text(encoding="utf-8"))
+    bundle = load(FORMAT_2 / name, verify=True, graph="fp32")
+    np.testing.assert_allclose(bundle.predict_proba(answers["texts"]), answers["probs"], atol=1e-6)
+    assert bundle.graph == "model.onnx"
+    assert not bundle.record.calibration_in_graph
+    if name == "multi":
+        assert [list(labels) for labels in bundle.predict(answers["texts"])] == answers["labels"]
+        return
+    assert bundle.summary()["calibration"] == "temperature"
+    assert [list(labels) for labels in bundle.predict_sets(answers["texts"], 0.8)] == answers["sets"]
+    typicality = [each.typicality for each in bundle.iter_predictions(answers["texts"])]
+    assert typicality == pytest.approx(answers["typicality"], abs=0.007)  # a rank of 150, in a tie
 
 
 def test_a_pattern_of_format_1_has_the_names_of_today() -> None:

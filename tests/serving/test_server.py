@@ -150,7 +150,7 @@ def test_what_cannot_be_served_is_said_in_a_sentence(bundle_folder: Path, tmp_pa
     damaged, newer = tmp_path / "damaged", tmp_path / "newer"
     for folder in (damaged, newer):
         shutil.copytree(bundle_folder, folder)
-    (damaged / "model.onnx").write_bytes(b"x")
+    (damaged / "onnx" / "model.onnx").write_bytes(b"x")
     record = json.loads((newer / "potstill.json").read_text())
     (newer / "potstill.json").write_text(json.dumps({**record, "format": 99}))
     (tmp_path / "short").write_text("short")

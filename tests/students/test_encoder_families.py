@@ -9,8 +9,9 @@ import pytest
 from support.tinyencoders import FAMILIES, write_tinyencoder
 
 from potstill.bundle.bundle import Bundle
-from potstill.bundle.export.export import INT8, export
+from potstill.bundle.export.export import export
 from potstill.bundle.export.quantize import write_int8
+from potstill.bundle.layout import INT8
 from potstill.data.task import Task
 from potstill.students.base import StudentConfig
 from potstill.students.encoder import EncoderStudent
@@ -57,7 +58,7 @@ def test_its_int8_graph_labels_nearly_all_texts_alike(trained: EncoderStudent, b
     texts = list(StudentContract().training_data().texts)
     int8 = bundle.folder / INT8
     if bundle.graph != INT8:
-        int8 = tmp_path / INT8
+        int8 = tmp_path / "int8.onnx"
         write_int8(bundle, int8, texts)
     session = onnxruntime.InferenceSession(str(int8))
     logits = np.full((len(texts), 3), np.nan, dtype=np.float32)

