@@ -1,11 +1,14 @@
-"""How fast a small language model scores labels on this machine: ours, beside what else one would use.
+"""How fast a language model scores labels on this machine: ours, beside what else one would use, and its matrix limits.
 
-    python bench/local_speed.py --data ../shared/data --out bench/results/local_speed.json
+    python bench/local_speed.py --model qwen-1.5b --set sst2 --out bench/results/local_speed_sst2.json
+    python bench/local_speed.py --model qwen-1.5b --set ag_news --texts 64 --rival-texts 8 --repeats 1
 
-Every way scores the same AG News texts with the same prompt (one gold example a class); ways are interleaved, the best
-of `--repeats` counts, and loading is left out. `--accuracy` adds accuracy with no and with one example a class, before
-and after the label prior is matched. Prints a table, writes JSON with the commit. Asserts nothing. OpenVINO is timed
-where it can be imported; it reads prompts and returns no label scores, so its figure is an upper limit for it.
+Every way scores the same texts with the same prompt (one gold example a class); ways are interleaved, the best of
+`--repeats` counts, and loading is timed apart. Others score `--rival-texts` of the texts. In the same run the rates of
+matrix products of the model's own shapes are measured in float32, bfloat16 and int8; a text token takes two operations
+for each weight of the model's blocks, so `share` is what a way reaches of the best rate. `--accuracy` adds accuracy
+with no and with one example a class. Prints a table, writes JSON with the commit. Asserts nothing. OpenVINO is timed
+where it can be imported; it reads whole prompts and returns no label scores, so its figure is an upper limit for it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +25,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from sections import commit
 
 from potstill.data.task import LabelledText, Task
 from potstill.evaluation.calibration import match_prior
 from potstill.models import weights
-from potstill.models.causal_lm import CausalLM, load_causal_lm
+from potstill.models.causal_lm import CausalLM, int8_is_native, load_causal_lm
+from potstill.models.int8_layers import Int8Activations, Int8Linear
 from potstill.models.threads import idle_cores, torch_threads
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.local import LocalTeacher, open_teacher
@@ -49,7 +53,7 @@ class Case:
 
 
 def rows(data: Path, part: str, n: int, seed: int = 0) -> list[tuple[str, str]]:
-    table = pq.read_table(data / "ag_news" / f"{part}.parquet").to_pydict()
+    table = pq.read_table(data / f"{part}.parquet").to_pydict()
     pairs = list(zip(table["text"], table["label"], strict=True))
     return [pairs[at] for at in np.random.default_rng(seed).permutation(len(pairs))[:n]]
 
@@ -58,7 +62,7 @@ def opened(data: Path, shots: int, options: dict[str, Any], model: str) -> Local
     pairs = rows(data, "train", 400)
     labels = sorted({label for _, label in pairs})
     shown = [LabelledText(text, label) for want in labels for text, label in [p for p in pairs if p[1] == want][:shots]]
-    words = {label: WORDS.get(label, label) for label in labels}
+    words = {label: WORDS[label] for label in labels if label in WORDS}
     return open_teacher(TeacherSetup(Task(tuple(labels)), model, shown, {"label_words": words, **options}))
 
 
@@ -80,6 +84,48 @@ def plain(model: CausalLM, case: Case, together: int) -> np.ndarray:
             logits = model.model(input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=1).logits
             out[chosen] = logits[:, -1].float().log_softmax(-1)[:, case.firsts].numpy()
     return out
+
+
+def cached(model: CausalLM, case: Case) -> None:
+    """transformers with the prompt's keys and values computed once; texts one by one, as its cache grows with each."""
+    import torch
+    from transformers import DynamicCache
+
+    model.model.set_attn_implementation("sdpa")
+    with torch.inference_mode():
+        cache = DynamicCache(config=model.model.config)
+        model.model(input_ids=torch.tensor([case.prompt]), past_key_values=cache, logits_to_keep=1)
+        for text in case.texts:
+            model.model(input_ids=torch.tensor([text]), past_key_values=cache, logits_to_keep=1)
+            cache.crop(len(case.prompt))
+
+
+def matrix_rates(config: Any, repeats: int = 5) -> dict[str, float]:
+    """Number format -> 10^12 operations a second in the two products of the model's MLP, 768 tokens at a time."""
+    import torch
+
+    def rate(dtype: str, width: int, out: int) -> float:
+        inputs, weight = torch.randn(768, width), torch.randn(out, width)
+        if dtype == "int8":
+            layer = Int8Linear(torch.nn.Linear(width, out, bias=False), Int8Activations())
+            values = torch.randint(-127, 127, (768, width), dtype=torch.int8)
+        else:
+            inputs, weight = inputs.to(getattr(torch, dtype)), weight.to(getattr(torch, dtype))
+        best = float("inf")
+        for _ in range(repeats + 1):
+            began = time.perf_counter()
+            if dtype == "int8":
+                layer.unscaled(values)
+            else:
+                torch.nn.functional.linear(inputs, weight)
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    width, inner = config.hidden_size, config.intermediate_size
+    dtypes = ("float32", "bfloat16", *(("int8",) if int8_is_native() else ()))
+    with torch.inference_mode():
+        seconds = {dtype: rate(dtype, width, inner) + rate(dtype, inner, width) for dtype in dtypes}
+    return {dtype: 4 * 768 * width * inner / each / 1e12 for dtype, each in seconds.items()}
 
 
 def llama_cpp(path: Path, threads: int) -> Any:
@@ -118,7 +164,7 @@ def openvino(path: Path, case: Case) -> Callable[[], None] | None:
     once = genai.GenerationConfig(max_new_tokens=1)
 
     def run() -> None:
-        for text in case.texts[:64]:
+        for text in case.texts:
             ids = ov.Tensor(np.array([[*case.prompt, *text]], dtype=np.int64))
             pipe.generate(genai.TokenizedInputs(ids, ov.Tensor(np.ones(ids.shape, dtype=np.int64))), once)
 
@@ -152,66 +198,87 @@ def accuracies(data: Path, n: int, model: str) -> list[dict[str, Any]]:
                 "raw": round(float((scores.argmax(1) == gold).mean()), 3),
                 "prior_matched": round(float((matched.argmax(1) == gold).mean()), 3),
                 "n": n,
-                "texts_per_s": teacher.about["texts_per_s"],
+                "texts_per_s": teacher.metadata.extra["texts_per_s"],
             }
         )
     return found
 
 
+def ours(teacher: LocalTeacher, texts: list[str]) -> Callable[[], None]:
+    def run() -> None:
+        for start in range(0, len(texts), teacher.batch_size):
+            teacher.answer(texts[start : start + teacher.batch_size])
+
+    return run
+
+
+def ways_of(given: argparse.Namespace, threads: int) -> tuple[Case, dict[str, tuple[Callable[[], Any], Case]], dict]:
+    """The work, the ways to do it, and facts: the rates, what llama.cpp says of itself, seconds of loading."""
+    texts = [text for text, _ in rows(given.data / given.set, "test", given.texts)]
+    ways: dict[str, tuple[Callable[[], Any], Case]] = {}
+    facts: dict[str, Any] = {"seconds_to_load": {}}
+    for dtype in given.dtypes or (["int8", "bfloat16"] if int8_is_native() else ["bfloat16"]):
+        teacher = opened(given.data / given.set, 1, {"threads": threads, "dtype": dtype}, given.model)
+        began = time.perf_counter()
+        teacher.max_usage(texts[:1])
+        facts["seconds_to_load"][dtype] = round(time.perf_counter() - began, 1)
+        scorer = teacher._scorers[0]
+        case = Case(list(scorer.prompt), teacher._tokens.texts(texts), [label[0] for label in scorer.labels])
+        ways[f"potstill ({dtype})"] = ours(teacher, texts), case
+    part = Case(case.prompt, case.texts[: given.rival_texts], case.firsts)
+    found = weights.find_weights(given.model)
+    ordinary = load_causal_lm(found, "bfloat16")
+    config = ordinary.model.config.get_text_config()
+    head = config.vocab_size * config.hidden_size
+    facts["block_weights"] = ordinary.n_params - head * (1 if config.tie_word_embeddings else 2)
+    facts["rates"] = {name: round(rate, 2) for name, rate in matrix_rates(config).items()}
+    ways["transformers, cached prompt (bfloat16)"] = (lambda: cached(ordinary, part)), part
+    ways["transformers, whole prompts (bfloat16)"] = (lambda: plain(ordinary, part, 16)), part
+    if given.float32:
+        exact = load_causal_lm(found, "float32")
+        ways["transformers, whole prompts (float32)"] = (lambda: plain(exact, part, 16)), part
+    if found.kind == "gguf":
+        server = llama_cpp(found.path, threads)
+        facts["llama.cpp itself, tokens/s"] = {name: round(value) for name, value in llama_own(server).items()}
+        ways["llama.cpp, cached prompt (as in the file)"] = (lambda: llama_scores(server, part, len(part.texts))), part
+        pipeline = openvino(found.path, part)
+        if pipeline is not None:
+            ways["OpenVINO GenAI, whole prompts"] = pipeline, part
+    return case, ways, facts
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--data", type=Path, default=Path("../shared/data"))
+    ask.add_argument("--set", default="ag_news", choices=["ag_news", "sst2"])
     ask.add_argument("--model", default="smollm2")
     ask.add_argument("--texts", type=int, default=256)
+    ask.add_argument("--rival-texts", type=int, default=32)
+    ask.add_argument("--dtypes", nargs="*", help="of ours; int8 and bfloat16 where the processor multiplies them")
+    ask.add_argument("--float32", action="store_true", help="transformers in float32, too (4 bytes a weight)")
     ask.add_argument("--repeats", type=int, default=2)
     ask.add_argument("--threads", type=int, default=0, help="0: as many as are idle")
     ask.add_argument("--accuracy", type=int, default=0, metavar="N", help="also score N test texts for accuracy")
     ask.add_argument("--out", type=Path)
     given = ask.parse_args()
     threads = given.threads or idle_cores()
-
-    found = weights.find_weights(given.model)
-    teacher = opened(given.data, 1, {"threads": threads}, given.model)
-    texts = [text for text, _ in rows(given.data, "test", given.texts)]
-    teacher.max_usage(texts[:1])
-    scorer, tokens = teacher._scorers[0], teacher._tokens
-    case = Case(list(scorer.prompt), tokens.texts(texts), [label[0] for label in scorer.labels])
-    part = Case(case.prompt, case.texts[:32], case.firsts)
-    ordinary = load_causal_lm(found, teacher.dtype)
-    exact = load_causal_lm(found, "float32")
-
-    def ours() -> None:
-        for start in range(0, len(texts), teacher.batch_size):
-            teacher.answer(texts[start : start + teacher.batch_size])
-
-    ways: dict[str, tuple[Callable[[], Any], Case]] = {
-        f"potstill ({teacher.dtype})": (ours, case),
-        f"transformers, whole prompts ({teacher.dtype})": (lambda: plain(ordinary, part, 16), part),
-        "transformers, whole prompts (float32)": (lambda: plain(exact, part, 16), part),
-    }
-    own: dict[str, float] = {}
-    if found.kind == "gguf":
-        server = llama_cpp(found.path, threads)
-        own = llama_own(server)
-        ways["llama.cpp, cached prompt (as in the file)"] = (lambda: llama_scores(server, part, 32), part)
-        pipeline = openvino(found.path, case)
-        if pipeline is not None:
-            ways["OpenVINO GenAI, whole prompts"] = (pipeline, Case(case.prompt, case.texts[:64], case.firsts))
     with torch_threads(threads):
+        case, ways, facts = ways_of(given, threads)
         seconds = timed({name: way for name, (way, _) in ways.items()}, given.repeats)
-        gap = np.abs(plain(exact, part, 16) - scorer.score(part.texts)) if len(scorer.tree.tokens) == 0 else None
+    limit = max(facts["rates"].values()) * 1e12
     table = [
         {
             "way": name,
             "texts_per_s": round(len(used.texts) / seconds[name], 1),
             "text_tokens_per_s": round(used.tokens / seconds[name]),
+            "share": round(2 * facts["block_weights"] * used.tokens / seconds[name] / limit, 2),
         }
         for name, (_, used) in ways.items()
     ]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     report = {
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "model": given.model,
+        "set": given.set,
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
@@ -220,22 +287,26 @@ def main() -> None:
         "threads": threads,
         "prompt_tokens": len(case.prompt),
         "tokens_per_text": round(case.tokens / len(case.texts), 1),
+        **facts,
         "ways": table,
-        "llama.cpp itself, tokens/s": {name: round(value) for name, value in own.items()},
-        "distance_from_float32": None if gap is None else {"mean": float(gap.mean()), "max": float(gap.max())},
-        "accuracy": accuracies(given.data, given.accuracy, given.model) if given.accuracy else [],
+        "accuracy": accuracies(given.data / given.set, given.accuracy, given.model) if given.accuracy else [],
     }
-    width = max(len(row["way"]) for row in table)
-    print(
-        f"{given.model}: prompt {len(case.prompt)} tokens, {report['tokens_per_text']} tokens a text, {threads} threads"
-    )
-    for row in table:
-        print(f"{row['way']:{width}}  {row['texts_per_s']:8.1f} texts/s  {row['text_tokens_per_s']:7d} text tokens/s")
-    print({key: report[key] for key in ("llama.cpp itself, tokens/s", "distance_from_float32")})
-    for line in report["accuracy"]:
-        print(line)
+    show(report)
     if given.out:
         given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def show(report: dict[str, Any]) -> None:
+    width = max(len(row["way"]) for row in report["ways"])
+    tokens, threads = report["tokens_per_text"], report["threads"]
+    print(f"{report['model']}: prompt {report['prompt_tokens']} tokens, {tokens} tokens a text, {threads} threads")
+    print(f"matrix products, 10^12 operations/s: {report['rates']}; seconds to load: {report['seconds_to_load']}")
+    for row in report["ways"]:
+        speed = f"{row['texts_per_s']:8.1f} texts/s  {row['text_tokens_per_s']:7d} text tokens/s"
+        print(f"{row['way']:{width}}  {speed}  {100 * row['share']:4.0f} % of the best rate")
+    print({key: value for key, value in report.items() if key.startswith("llama.cpp")})
+    for line in report["accuracy"]:
+        print(line)
 
 
 if __name__ == "__main__":

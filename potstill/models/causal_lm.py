@@ -6,17 +6,18 @@ Also content hashes, number formats, and normalization of texts. Does not cover 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from potstill.errors import BadInput, TeacherError, missing_extra
+from potstill.errors import BadInput, BadSpec, TeacherError, missing_extra
 from potstill.models.device import cuda_has_bfloat16
 from potstill.models.downloads.record import OLD_RECORD_FILE, RECORD_FILE
+from potstill.models.gguf_loading import fast_gguf
 from potstill.models.weights import Weights
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 # A text is first cut at this many characters per token, so that a 50 MB text costs no more than a page.
 CHARACTERS_PER_TOKEN = 40
-_GGUF_STRING = 8  # type of a value
+# A text on which it is seen how large a model's activations are.
+_SMOOTHED_ON = """A short story about two brothers who open a restaurant is charming, and it never finds its pace.
+Oil prices fell by 3 % on Monday after the ministers had met in Vienna. My card was charged twice, where do I complain?
+The home team won 2:1 in the last minute. Scientists have found a protein that slows the growth of tumours in mice."""
 
 
 def content_hash(path: Path) -> str:
@@ -52,14 +56,42 @@ def _file_hash(file: Path, _size: int, _mtime_ns: int) -> bytes:
         return hashlib.file_digest(opened, "sha256").digest()
 
 
-def best_dtype(device: torch.device) -> str:
-    """`bfloat16` if the device multiplies it natively (about three times as fast on a CPU), else `float32`."""
+def choose_dtype(wanted: str, device: torch.device) -> str:
+    """The number format in which a causal language model scores.
+
+    Args:
+        wanted: "auto", or what to take. `auto` is bfloat16 if the device multiplies it natively, else float32; never
+            int8, which changes some labels of texts that a model is undecided about.
+        device: where it scores.
+
+    Raises:
+        BadSpec: int8 is wanted and the device does not multiply it.
+    """
+    if wanted == "int8" and not (device.type == "cpu" and int8_is_native()):
+        raise BadSpec(
+            f'dtype = "int8" needs a processor with AVX512-VNNI or AMX, and this model scores on: {device.type}.',
+            'Write dtype = "auto" under [teacher].',
+        )
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if _bfloat16_is_native(device) else "float32"
+
+
+def int8_is_native() -> bool:
+    """Whether this processor multiplies 8-bit integers natively, and PyTorch has the operators for it."""
+    import torch
+
+    checks = ("_is_amx_tile_supported", "_is_vnni_supported")
+    native = any(getattr(torch.cpu, check, bool)() for check in checks)
+    return native and torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
+def _bfloat16_is_native(device: torch.device) -> bool:
     import torch
 
     if device.type != "cpu":
-        return "bfloat16" if cuda_has_bfloat16(device) else "float32"
-    native = any(getattr(torch.cpu, f"_is_{feature}_supported", bool)() for feature in ("avx512_bf16", "amx_tile"))
-    return "bfloat16" if native else "float32"
+        return cuda_has_bfloat16(device)
+    return any(getattr(torch.cpu, f"_is_{feature}_supported", bool)() for feature in ("avx512_bf16", "amx_tile"))
 
 
 @dataclass
@@ -138,7 +170,8 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
 
     Args:
         weights: of the kind `gguf` or `causal`.
-        dtype: "bfloat16" or "float32"; quantized weights are converted to it.
+        dtype: "bfloat16", "float32", or "int8", which is bfloat16 with the linear layers of its blocks in 8-bit
+            integers (`int8_layers`); quantized weights are converted to it.
 
     Raises:
         MissingExtra: torch, transformers or gguf is not installed.
@@ -154,13 +187,14 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
     folder, is_gguf = str(weights.folder), weights.kind == "gguf"
     source: dict[str, object] = {"gguf_file": weights.path.name} if is_gguf else {}
     options = _dequantized() if is_gguf else {}
+    loaded = torch.float32 if dtype == "float32" else torch.bfloat16
     progress_bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        with _fast_gguf() if is_gguf else nullcontext():
+        with fast_gguf() if is_gguf else nullcontext():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **source)
             model = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, dtype=getattr(torch, dtype), **source, **options
+                folder, local_files_only=True, dtype=loaded, **source, **options
             ).eval()
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, SafetensorError) as error:
         raise _load_error(weights, error) from error
@@ -170,6 +204,11 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
     model.requires_grad_(False)
     context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 2048)
     n_params = sum(parameter.numel() for parameter in model.parameters())
+    if dtype == "int8":
+        from potstill.models.int8_layers import quantize_linears, smooth_inputs
+
+        smooth_inputs(model, tokenizer(_SMOOTHED_ON, add_special_tokens=False)["input_ids"])
+        quantize_linears(model)
     return CausalLM(model, tokenizer, _prefix_ids(tokenizer), context, n_params)
 
 
@@ -207,47 +246,6 @@ def _dequantized() -> dict[str, object]:
     except ImportError:
         return {}
     return {"quantization_config": GgufConfig(dequantize=True)}
-
-
-@contextmanager
-def _fast_gguf() -> Iterator[None]:
-    """Inside the block transformers parses a GGUF file once instead of three times, without a progress bar.
-
-    It parses the file for the config, for the tokenizer and for the weights, maps tensor names once per module, and
-    reads each word of the vocabulary byte by byte. Caching the first two, and reading whole words, takes three seconds
-    instead of twelve.
-    """
-    import gguf
-    import numpy as np
-    from transformers import modeling_gguf_pytorch_utils as gguf_utils
-
-    original_reader: Any = gguf.GGUFReader
-
-    def build_fields(reader: Any, offs: int, count: int) -> int:
-        reader.data = reader.data.view(np.ndarray)  # slicing a memmap is five times slower than slicing an array
-        return int(original_reader._build_fields(reader, offs, count))
-
-    parse_value: Any = getattr(gguf_utils, "_gguf_parse_value", None)
-
-    def parse(value: Any, types: Any) -> Any:
-        kinds = types if isinstance(types, list) else [types]
-        return value.tobytes().decode() if kinds[-1] == _GGUF_STRING else parse_value(value, types)
-
-    plain_reader = type("PlainReader", (original_reader,), {"_build_fields": build_fields})
-    patched = [
-        (gguf, "GGUFReader", lru_cache(plain_reader)),
-        (gguf, "get_tensor_name_map", lru_cache(gguf.get_tensor_name_map)),
-        (gguf_utils, "_gguf_parse_value", parse),
-        (gguf_utils, "tqdm", lambda rows, **_: rows),
-    ]
-    originals = [(module, name, getattr(module, name)) for module, name, _ in patched if hasattr(module, name)]
-    for module, name, replacement in patched:
-        setattr(module, name, replacement)
-    try:
-        yield
-    finally:
-        for module, name, original in originals:
-            setattr(module, name, original)
 
 
 def _prefix_ids(tokenizer: Any) -> list[int]:

@@ -79,7 +79,7 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def cuda_has_bfloat16(device: torch.device) -> bool:
-    """Whether a GPU multiplies bfloat16 natively. For CPUs see `causal_lm.best_dtype`."""
+    """Whether a GPU multiplies bfloat16 natively. For CPUs see `causal_lm.choose_dtype`."""
     import torch
 
     return device.type == "cuda" and bool(torch.cuda.is_bf16_supported(including_emulation=False))

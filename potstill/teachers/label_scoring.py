@@ -161,11 +161,13 @@ class LabelScorer:
         """
         import torch
 
+        from potstill.models.int8_layers import in_two_parts
+
         if self._prompt_states:
             return
         prompt_states: dict[int, tuple[Any, Any]] = {}
         index = torch.arange(len(self.prompt), device=self.model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), in_two_parts(self.model):
             ids = torch.tensor(self.prompt).to(self.model.device)
             self._run(ids, index, PackedBatch(index.unsqueeze(0), index, prompt_states=prompt_states))
         n_layers = int(self.model.config.get_text_config().num_hidden_layers)
@@ -182,8 +184,8 @@ class LabelScorer:
     def score(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """(N, K) natural-log probabilities of the labels after each of N texts (token ids, at least one each).
 
-        A score depends on its text alone, up to rounding: in bfloat16 which texts share a pass moves it by a few
-        hundredths, in float32 by less than 1e-4. Equal calls give equal bits on one machine with one thread count.
+        A score depends on its text alone, up to rounding: in int8 and bfloat16 which texts share a pass moves it by
+        a few hundredths, in float32 by less than 1e-4. Equal calls give equal bits with equal machines and threads.
         """
         import torch
 

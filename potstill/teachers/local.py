@@ -32,7 +32,7 @@ from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.models import weights
 from potstill.models.causal_lm import (
     CausalLM,
-    best_dtype,
+    choose_dtype,
     content_hash,
     load_causal_lm,
     require_torch,
@@ -90,7 +90,8 @@ class LocalOptions(Options):
         max_text_tokens: a longer text is cut at its end; the metadata counts such texts.
         batch_size: texts in one call.
         runtime: library that computes the scores.
-        dtype: number format; `auto` is bfloat16 if the processor multiplies it natively, else float32.
+        dtype: number format; `auto` is bfloat16 if the processor multiplies it natively, else float32. "int8" is faster
+            and changes some labels, see `int8_layers`.
         device: device that scores; `auto` is a GPU if PyTorch finds one.
         threads: processor threads; 0 takes the idle cores, counted again every ten seconds.
         generation_max_tokens: maximal tokens of one generated text.
@@ -106,7 +107,7 @@ class LocalOptions(Options):
     max_text_tokens: int = Field(default=256, ge=8)
     batch_size: int = Field(default=64, ge=1, le=4096)
     runtime: Literal["torch"] = "torch"
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    dtype: Literal["auto", "int8", "bfloat16", "float32"] = "auto"
     device: DeviceName = "auto"
     threads: int = Field(default=0, ge=0)
     generation_max_tokens: int = Field(default=96, ge=8, le=2048)
@@ -146,7 +147,7 @@ class LocalTeacher:
         self.name = f"local:{setup.model or DEFAULT_MODEL}"
         self.batch_size = options.batch_size
         self.device = resolve_device(options.device)
-        self.dtype = best_dtype(self.device) if options.dtype == "auto" else options.dtype
+        self.dtype = choose_dtype(options.dtype, self.device)
         self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.n_prompts)
         self.text = _prompt(setup.task, options, found, self.examples[0])
         self.needs_prior_correction = options.match_prior is not False
@@ -227,8 +228,8 @@ class LocalTeacher:
     def answer(self, texts: Sequence[str]) -> Reply:
         """K log-probabilities a text, and the seconds it took.
 
-        The other texts of a call change a score by a few hundredths in bfloat16, by less than 1e-4 in float32; equal
-        calls give equal scores on one machine. The time to load the model is charged to the first answer.
+        The other texts of a call change a score by a few hundredths in int8 and bfloat16, by less than 1e-4 in float32;
+        equal calls give equal scores on one machine. The time to load the model is charged to the first answer.
 
         Raises:
             TeacherError: the model cannot be loaded, or ran out of memory.
