@@ -290,7 +290,7 @@ def write(bench: Bench, model: str) -> dict[str, Any]:
     """Tokens a second through transformers and through llama.cpp, and the first greedy tokens on both devices."""
     import torch
 
-    from potstill.models.causal_lm import best_dtype, load_causal_lm
+    from potstill.models.causal_lm import choose_dtype, load_causal_lm
     from potstill.models.weights import find_weights
 
     found, size = find_weights(bench.names[model]), bench.size
@@ -300,7 +300,7 @@ def write(bench: Bench, model: str) -> dict[str, Any]:
     loaded.model.to(bench.device)
     tokens, _ = generated(loaded.model, ids, 1, size.parity_tokens)
     same = int(np.cumprod(cpu_tokens[0] == tokens[0]).sum())
-    dtype = best_dtype(torch.device(bench.device))
+    dtype = choose_dtype("auto", torch.device(bench.device))
     loaded.model.to(getattr(torch, dtype))
     generated(loaded.model, ids, size.replies, 4)
     _, one_s = generated(loaded.model, ids, 1, size.tokens)
