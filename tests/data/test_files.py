@@ -244,7 +244,8 @@ def test_a_file_gives_what_its_row_says(case: Case) -> None:
 
 
 def test_every_file_of_the_corpus_has_a_row() -> None:
-    assert {case.file for case in FILES} == {path.name for path in FOLDER.iterdir()}
+    oracles = {"text2text_oracles.json"}  # of the metrics: no table
+    assert {case.file for case in FILES} == {path.name for path in FOLDER.iterdir()} - oracles
 
 
 @pytest.mark.parametrize("case", [case for case in FILES if case.says], ids=str)
