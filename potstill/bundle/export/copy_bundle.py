@@ -76,7 +76,9 @@ def finish(folder: Path, record: BundleRecord) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     if not source.is_file():
-        raise RunNotFound(f"{source} is missing.", "Copy the whole bundle again, or make a slim copy, which does without it.")
+        raise RunNotFound(
+            f"{source} is missing.", "Copy the whole bundle again, or make a slim copy, which does without it."
+        )
     target.parent.mkdir(exist_ok=True)
     shutil.copyfile(source, target)
 
