@@ -200,6 +200,8 @@ class GenerationRequest:
         seed: makes two requests for the same label different.
         feedback: the student's performance; only for teachers that read feedback (see teachers/base.py). With a label
             only its style is used.
+        parts: requests for one label each, whose n add up to this one's; then there is no label, example or feedback
+            here. Only for teachers that take several at once.
     """
 
     label: str
@@ -208,6 +210,7 @@ class GenerationRequest:
     counterexamples: Sequence[LabelledText] = ()
     seed: int = 0
     feedback: Feedback | None = None
+    parts: Sequence[GenerationRequest] = ()
 
 
 def content_key(*parts: Any) -> str:

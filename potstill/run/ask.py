@@ -276,9 +276,10 @@ class TeacherClient:
     def generate(self, teacher: Teacher, request: GenerationRequest) -> tuple[LabelledText, ...]:
         """See `Run.generate`."""
         examples = [[each.text, each.label] for each in (*request.examples, *request.counterexamples)]
-        feedback = [asdict(request.feedback)] if request.feedback is not None else []
+        # Without a feedback or parts the key is that of a request for one label.
+        rest = [asdict(each) for each in (request.feedback, *request.parts) if each is not None]
         key = content_key(
-            "write", self._task.key, teacher.generation_key, request.label, request.n, request.seed, examples, *feedback
+            "write", self._task.key, teacher.generation_key, request.label, request.n, request.seed, examples, *rest
         )
         found = self._store.load([key]) or self._find_generated(teacher, key)
         if key not in found:

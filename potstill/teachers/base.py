@@ -37,6 +37,8 @@ class TeacherCapabilities:
         generates: it writes texts.
         reads_feedback: `generate` reads a request's feedback and returns texts of several labels at once. What it wrote
             and cannot be parsed comes back as a text with the label "". Without it, a request is for one label.
+        labels_per_call: requests for one label that one `generate` takes at once, as the `parts` of a request.
+        texts_per_label: texts of one label that are best asked for together, if their number is not prescribed.
         task_kinds: tasks it answers.
         picks_examples: it chooses by itself which gold examples to show, so it is given as many as there are.
         soft_labels: its scores can say how unsure it is.
@@ -49,6 +51,8 @@ class TeacherCapabilities:
     human: bool = False
     generates: bool = False
     reads_feedback: bool = False
+    labels_per_call: int = 1
+    texts_per_label: int = 1
     task_kinds: frozenset[TaskKind] = frozenset({"single", "pair"})
     picks_examples: bool = False
     soft_labels: bool = True

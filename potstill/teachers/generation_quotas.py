@@ -13,13 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from potstill.data.task import Feedback, GenerationRequest, LabelledText
+from potstill.teachers.base import TeacherCapabilities
 
 UNIFORM_SHARE = 0.25  # of the errors that are shown, spread over all labels: what is not shown may be wrong as well
 EXAMPLES = 4  # of its own label that a one-label request shows, and as many to avoid
 
 
-def label_quotas(labels: Sequence[str], feedback: Feedback, n: int, draw: np.random.Generator) -> dict[str, int]:
-    """Label -> how many of n texts: as requested; else by the report; else by the errors shown; else equally."""
+def label_quotas(
+    labels: Sequence[str], feedback: Feedback, n: int, draw: np.random.Generator, block: int = 1
+) -> dict[str, int]:
+    """Label -> how many of n texts: as requested; else by the report; else by the errors shown; else equally.
+
+    Unless they are requested, they are multiples of `block`, but for one that gets the rest: fewer labels get more
+    texts each, and over many draws every label gets as many as with a block of 1.
+    """
     if feedback.label_counts:
         return {label: count for label, count in feedback.label_counts.items() if count}
     column = {label: k for k, label in enumerate(labels)}
@@ -36,7 +43,10 @@ def label_quotas(labels: Sequence[str], feedback: Feedback, n: int, draw: np.ran
         errors = [column[each.label] for each in (*feedback.incorrect, *feedback.hard_negatives)]
         shown = np.bincount(np.array(errors, dtype=np.int64), minlength=len(labels))
         weight += shown + UNIFORM_SHARE * max(len(errors), 1) / len(labels)
-    counts = allocate_by_error(f1, weight * about, n, draw)
+    counts = block * allocate_by_error(f1, weight * about, -(-n // block), draw)
+    excess = int(counts.sum()) - n
+    if excess:
+        counts[int(draw.choice(np.flatnonzero(counts)))] -= excess
     return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
 
 
@@ -61,8 +71,37 @@ def allocate_by_error(f1: ArrayLike, prior: ArrayLike, n: int, draw: np.random.G
     return np.diff(np.floor(ends + draw.random()), prepend=0.0).astype(np.int64)
 
 
+def requests_for(
+    capabilities: TeacherCapabilities,
+    request: GenerationRequest,
+    labels: Sequence[str],
+    gold: Sequence[LabelledText],
+) -> list[GenerationRequest]:
+    """The calls of `generate` that a request with feedback becomes: one if the teacher reads feedback, else several.
+
+    Args:
+        capabilities: of the teacher.
+        request: one with feedback; its seed draws what the others show.
+        labels: the K labels.
+        gold: labelled texts to draw examples from.
+    """
+    if capabilities.reads_feedback:
+        return [request]
+    draw = np.random.default_rng(request.seed)
+    parts = split_by_label(request, labels, gold, draw, capabilities.texts_per_label)
+    size = capabilities.labels_per_call
+    if size == 1:
+        return parts
+    chunks = [parts[start : start + size] for start in range(0, len(parts), size)]
+    return [GenerationRequest("", sum(part.n for part in each), seed=request.seed, parts=each) for each in chunks]
+
+
 def split_by_label(
-    request: GenerationRequest, labels: Sequence[str], gold: Sequence[LabelledText], draw: np.random.Generator
+    request: GenerationRequest,
+    labels: Sequence[str],
+    gold: Sequence[LabelledText],
+    draw: np.random.Generator,
+    block: int = 1,
 ) -> list[GenerationRequest]:
     """A request for each label with a quota, for teachers that take one label at a time; their n add up to its n.
 
@@ -74,11 +113,12 @@ def split_by_label(
         labels: the K labels.
         gold: labelled texts to draw examples from.
         draw: draws them.
+        block: see `label_quotas`.
     """
     feedback = request.feedback or Feedback()
     errors = tuple({each.text: each for each in (*feedback.hard_negatives, *feedback.incorrect)}.values())
     requests = []
-    for label, n in label_quotas(labels, feedback, request.n, draw).items():
+    for label, n in label_quotas(labels, feedback, request.n, draw, block).items():
         missed = [LabelledText(each.text, label) for each in errors if each.label == label][: EXAMPLES // 2]
         missed_texts = {each.text for each in missed}
         own = [each for each in gold if each.label == label and each.text not in missed_texts]
@@ -96,7 +136,8 @@ def error_texts(feedback: Feedback, label: str) -> list[str]:
 
 
 def prompt_texts(request: GenerationRequest) -> list[str]:
-    """All texts a request shows."""
+    """All texts a request shows, those of its parts included."""
     feedback = request.feedback or Feedback()
-    parts = (request.examples, request.counterexamples, feedback.correct, feedback.incorrect, feedback.hard_negatives)
-    return [each.text for part in parts for each in part]
+    shown = (request.examples, request.counterexamples, feedback.correct, feedback.incorrect, feedback.hard_negatives)
+    own = [each.text for some in shown for each in some]
+    return own + [text for part in request.parts for text in prompt_texts(part)]

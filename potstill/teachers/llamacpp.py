@@ -1,159 +1,182 @@
-"""Generates texts with llama.cpp inside this process: the only file that imports xllamacpp.
+"""Continues prompts with llama.cpp inside this process, several at once: the only file that imports xllamacpp.
 
-One label at a time: the prompt asks for a list with one text a line after "- ", and a grammar enforces it, so that
-every returned line is a whole text. Samples with the request's seed: repeatable on one machine and thread count.
-Does not cover scoring (see `label_scoring`), tools, images, or models that are not in a GGUF file.
+The prompts of a call are given to the library together, one a slot, and nothing of an earlier call is kept. So equal
+calls give equal texts on one machine with the same number of threads and slots; another number of slots, or of
+threads, adds numbers in another order and can give other texts.
+Does not cover prompts (see `label_prompt` and `generation_prompts`), scoring (see `label_scoring`), or weights that are
+not in a GGUF file.
 """
 
 from __future__ import annotations
 
-import re
+import math
 import secrets
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
-from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
-from potstill.errors import TeacherError, missing_extra
-from potstill.ledger.prices import Usage
-from potstill.models.causal_lm import one_line
+from potstill.errors import BadInput, TeacherError, missing_extra
+from potstill.models.gguf_metadata import read_gguf_metadata
 from potstill.models.threads import idle_cores
 from potstill.models.weights import Weights
-from potstill.teachers.base import GeneratedTexts
 from potstill.teachers.prompts import JsonDict
 
-LINES_PER_CALL = 5  # small models repeat themselves in long lists
-EXAMPLES = 4
-EXAMPLE_TOKENS = 64
-# The bound of a call: every line at its longest, this many times as slow as measured, and so many seconds.
-TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 5.0, 5.0
-CHARACTERS_PER_TOKEN = 2  # of a prompt; fewer only in scripts that the vocabulary does not know
-# At least a few words and no markup; the grammar of llama.cpp counts characters, the token limit ends longer texts.
-GRAMMAR = 'root ::= ({lines})\nline ::= "- " [^ \\t\\n\\r<>|-] [^\\n\\r<>|]{{7,{max_characters}}} "\\n"'
-_LINE = re.compile(r"^- (\S.*\S)\s*$")
+BYTES_PER_TOKEN = 2.5  # of a prompt, at least, in most scripts; where it is less, the context grows once
+SPARE_TOKENS, CONTEXT_STEP = 64, 256
+CONTEXT_ERROR = "exceed_context_size_error"
 
 
-def lines_grammar(n: int, max_tokens: int) -> str:
-    """A GBNF grammar for exactly `n` lines that begin with "- "."""
-    return GRAMMAR.format(lines=" ".join(["line"] * n), max_characters=max(8, 4 * max_tokens))
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn.
+
+    Attributes:
+        temperature: divides the logits; 0 takes the most probable token.
+        presence_penalty: subtracted from the logit of each of the last 64 tokens, those of the prompt included.
+        min_p: tokens less probable than this share of the most probable one are left out.
+    """
+
+    temperature: float
+    presence_penalty: float
+    min_p: float
 
 
-def parse_lines(reply: str, n: int) -> list[str]:
-    """At most `n` texts of a reply, in order: whole lines only, without repetitions."""
-    complete = reply.split("\n")[:-1]  # a line without a line break was cut at the token limit
-    texts = [match[1] for line in complete if (match := _LINE.match(line))]
-    return list(dict.fromkeys(texts))[:n]
+@dataclass(frozen=True)
+class Completion:
+    """What all replies of a call have in common.
+
+    Attributes:
+        max_tokens: of a reply; a longer one is cut.
+        seed: of the draws.
+        constraint: "grammar" (GBNF) or "json_schema" -> what a reply must match; empty for any reply.
+        copies: replies to each prompt, which differ by their seed.
+    """
+
+    max_tokens: int
+    seed: int
+    constraint: Mapping[str, Any] = field(default_factory=dict)
+    copies: int = 1
 
 
-def single_label_messages(task: Task, request: GenerationRequest, n: int) -> list[dict[str, str]]:
-    """The prompt: one label, its description, and a few example texts."""
-    description = task.descriptions.get(request.label, "").strip()
-    parts = [f'Write {n} different new texts of the kind "{request.label.replace("_", " ")}".']
-    if description:
-        parts.append(f"It means: {description}")
-    own = [each for each in request.examples if each.label == request.label] or list(request.examples)
-    parts += _example_lines("Write in the manner of these:", own, False)
-    parts += _example_lines("They must differ from these, which are of another kind:", request.counterexamples, True)
-    if request.feedback and request.feedback.style:
-        parts.append(f"This time: {request.feedback.style}.")
-    parts.append('Answer with the texts alone, one a line, each after "- ".')
-    return [{"role": "user", "content": "\n".join(parts)}]
+def estimate_prompt_tokens(prompt: str) -> int:
+    """A high estimate of a prompt's tokens, by `BYTES_PER_TOKEN`; needs no tokenizer."""
+    return math.ceil(len(prompt.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
 
 
-def _example_lines(title: str, texts: Sequence[LabelledText], with_label: bool) -> list[str]:
-    lines = [
-        f"- {one_line(each.text, EXAMPLE_TOKENS)}" + (f" ({each.label.replace('_', ' ')})" if with_label else "")
-        for each in texts[:EXAMPLES]
-    ]
-    return [title, *lines] if lines else []
-
-
-class LlamaCppGenerator:
-    """Generates texts with the model of a GGUF file. Loads it when first used.
+class LlamaCpp:
+    """A GGUF model in llama.cpp, loaded when first used. Not thread-safe.
 
     Args:
         weights: the model's file.
-        task: labels and their descriptions.
-        max_tokens: maximal tokens of one text.
-        temperature: sampling temperature.
+        sampling: how tokens are drawn.
+        slots: prompts that are continued at once.
+        threads: processor threads; 0 takes the cores that are idle when it is loaded.
+
+    Attributes:
+        unpaid_s: seconds of loading that no call has been charged for.
     """
 
-    def __init__(self, weights: Weights, task: Task, max_tokens: int, temperature: float) -> None:
+    def __init__(self, weights: Weights, sampling: Sampling, slots: int, threads: int = 0) -> None:
         self.weights = weights
-        self.task = task
-        self.max_tokens = max_tokens
-        self.temperature = temperature
-        self._lock = threading.Lock()
-        self._unpaid_s = 0.0
-
-    def max_usage(self, request: GenerationRequest) -> Usage:
-        """Seconds `generate(request)` can take: every line as long as allowed, every call made twice, and slack.
-
-        Nothing if the weights are not in a GGUF file, since `generate` then raises an error.
-
-        Raises:
-            MissingExtra: xllamacpp is not installed.
-            TeacherError: the weights cannot be loaded.
-        """
-        if self.weights.kind != "gguf":
-            return Usage()
-        with self._lock:
-            per_token = self._seconds_per_token
-            calls = 2 * -(-request.n // LINES_PER_CALL)
-            prompt_characters = len(single_label_messages(self.task, request, LINES_PER_CALL)[0]["content"])
-            tokens = calls * (LINES_PER_CALL * self.max_tokens + prompt_characters // CHARACTERS_PER_TOKEN + 64)
-            return Usage(seconds=self._unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * tokens)
-
-    def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Up to `request.n` different texts.
-
-        Repetitions and copies of the request's own texts are left out, and as many calls again are made for the rest.
-
-        Raises:
-            MissingExtra: xllamacpp is not installed.
-            TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
-        """
-        with self._lock:
-            started = time.perf_counter()
-            generated: dict[str, None] = {}
-            in_prompt = {" ".join(each.text.split()) for each in (*request.examples, *request.counterexamples)}
-            for turn in range(2 * -(-request.n // LINES_PER_CALL)):
-                missing = request.n - len(generated)
-                if missing <= 0:
-                    break
-                n = min(LINES_PER_CALL, missing)
-                seed = int(content_key(request.seed, request.label, turn)[:7], 16)
-                reply = self._generate(single_label_messages(self.task, request, n), n, seed)
-                generated |= dict.fromkeys(text for text in parse_lines(reply, n) if text not in in_prompt)
-            seconds = time.perf_counter() - started + self._unpaid_s
-            self._unpaid_s = 0.0
-        texts = tuple(LabelledText(text, request.label) for text in list(generated)[: request.n])
-        return GeneratedTexts(texts, Usage(seconds=seconds))
-
-    def _generate(self, chat: list[dict[str, str]], n: int, seed: int) -> str:
-        body = {
-            "messages": chat,
-            "max_tokens": n * self.max_tokens,
-            "temperature": self.temperature,
-            "seed": seed,
-            "grammar": lines_grammar(n, self.max_tokens),
-            "cache_prompt": False,  # the same request must give the same texts, whatever the calls before it
-        }
-        reply: JsonDict = self._server.handle_chat_completions(body)
-        if "error" in reply:
-            raise TeacherError(f"llama.cpp refused to write: {reply['error'].get('message', reply['error'])}")
-        return str(reply["choices"][0]["message"].get("content") or "")
+        self.sampling = sampling
+        self.slots = slots
+        self.threads = threads
+        self.unpaid_s = 0.0
+        self._server: Any = None
+        self._context = 0
+        self._seconds_per_token = 0.0
 
     @cached_property
-    def _server(self) -> Any:
+    def context_length(self) -> int:
+        """Tokens of a prompt and its reply that the model reads at most; 0 if unknown."""
+        if self.weights.kind != "gguf":
+            return 0
+        return read_gguf_metadata(self.weights.path).context_length
+
+    def complete(self, prompts: Sequence[str], completion: Completion) -> list[str]:
+        """The replies to up to `slots` prompts, or copies of one prompt, in order.
+
+        Raises:
+            MissingExtra: xllamacpp is not installed.
+            BadInput: a prompt and its reply are longer than the model reads.
+            TeacherError: the weights cannot be loaded, or llama.cpp failed.
+        """
+        needed = max(map(estimate_prompt_tokens, prompts)) + completion.max_tokens + SPARE_TOKENS
+        error = self._reply(prompts, completion, needed)
+        if isinstance(error, dict) and error.get("type") == CONTEXT_ERROR:  # a token had fewer bytes than estimated
+            needed = int(error.get("n_prompt_tokens", 2 * needed)) + completion.max_tokens + SPARE_TOKENS
+            error = self._reply(prompts, completion, needed)
+        if isinstance(error, dict):
+            reason = " ".join(str(error.get("message", error)).split())[:200]
+            raise TeacherError(
+                f"llama.cpp refused to write: {reason}.",
+                'Set generation_prompt = "label" under [teacher], or name another model.',
+            )
+        return error
+
+    def _reply(self, prompts: Sequence[str], completion: Completion, needed: int) -> list[str] | JsonDict:
+        """The replies, or the error of llama.cpp."""
+        server = self._opened(needed)
+        body = {
+            "prompt": prompts[0] if len(prompts) == 1 else list(prompts),
+            "n": completion.copies,
+            "max_tokens": completion.max_tokens,
+            "seed": completion.seed,
+            "temperature": self.sampling.temperature,
+            "presence_penalty": self.sampling.presence_penalty,
+            "min_p": self.sampling.min_p,
+            "cache_prompt": False,  # the same call must give the same texts, whatever the calls before it
+            **completion.constraint,
+        }
+        reply: JsonDict = server.handle_completions(body)
+        if "error" in reply:
+            error = reply["error"]
+            return error if isinstance(error, dict) else {"message": error}
+        ordered = sorted(reply["choices"], key=lambda choice: int(choice["index"]))
+        return [str(choice.get("text") or "") for choice in ordered]
+
+    def seconds_per_token(self, needed: int) -> float:
+        """Measured once, on one short reply; its time, and that of loading, is in `unpaid_s`.
+
+        Args:
+            needed: tokens of the longest prompt and reply to come, so that the model is loaded once.
+
+        Raises:
+            MissingExtra, BadInput, TeacherError: as `complete`.
+        """
+        server = self._opened(needed + SPARE_TOKENS)
+        if not self._seconds_per_token:
+            started = time.perf_counter()
+            reply = server.handle_completions({"prompt": "Say hello.", "max_tokens": 8, "seed": 1, "ignore_eos": True})
+            seconds = time.perf_counter() - started
+            self.unpaid_s += seconds
+            self._seconds_per_token = seconds / max(1, int(reply.get("usage", {}).get("completion_tokens", 1)))
+        return self._seconds_per_token
+
+    def _opened(self, needed: int) -> Any:
+        """The library's server, with at least `needed` tokens of context in each slot."""
         if self.weights.kind != "gguf":
             raise TeacherError(
                 f"{self.weights.name!r} cannot write: its weights are not in a GGUF file.",
                 "Name a .gguf file to write with, such as local:smollm2.",
             )
+        limit = self.context_length
+        if limit and needed > limit:
+            raise BadInput(
+                f"A prompt and its reply can be {needed} tokens, and {self.weights.name!r} reads {limit}.",
+                'Set generation_prompt = "label" or a smaller generation_prompt_tokens under [teacher], or shorten '
+                "replies (generation_max_tokens).",
+            )
+        if self._server is None or needed > self._context:
+            self._server = None  # frees the memory of the smaller context first
+            context = CONTEXT_STEP * math.ceil(needed / CONTEXT_STEP)
+            self._server, self._context = self._load(context), context
+        return self._server
+
+    def _load(self, context: int) -> Any:
         if find_spec("xllamacpp") is None:
             raise missing_extra("xllamacpp", "local", "Writing texts with a local model")
         import xllamacpp
@@ -161,30 +184,23 @@ class LlamaCppGenerator:
         started = time.perf_counter()
         params = xllamacpp.CommonParams()
         params.model.path = str(self.weights.path)
-        params.n_ctx = 2048 + LINES_PER_CALL * self.max_tokens
-        params.n_parallel = 1
+        params.n_ctx = self.slots * context
+        params.n_parallel = self.slots
         params.n_gpu_layers = 0
         params.warmup = False
         params.verbosity = -1
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = idle_cores()
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.threads or idle_cores()
         # The library always listens on loopback; a random key keeps other processes out.
         params.api_keys = [secrets.token_hex(16)]
         params.ui = False
         try:
             server = xllamacpp.Server(params)
         except (RuntimeError, ValueError, OSError) as error:
-            raise TeacherError(f"llama.cpp cannot load {self.weights.path}: {error}", "Fetch it again.") from error
-        self._unpaid_s += time.perf_counter() - started
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            architecture = read_gguf_metadata(self.weights.path).architecture or "not stated"
+            raise TeacherError(
+                f"llama.cpp cannot load {self.weights.path} (architecture: {architecture}): {reason}",
+                "Fetch it again, or name a model of an architecture that llama.cpp knows.",
+            ) from error
+        self.unpaid_s += time.perf_counter() - started
         return server
-
-    @cached_property
-    def _seconds_per_token(self) -> float:
-        """Measured on one short reply."""
-        server = self._server
-        started = time.perf_counter()
-        reply = server.handle_chat_completions(
-            {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, "seed": 1, "ignore_eos": True}
-        )
-        seconds = time.perf_counter() - started
-        self._unpaid_s += seconds
-        return seconds / max(1, int(reply.get("usage", {}).get("completion_tokens", 1)))

@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from decimal import Decimal
 from functools import cached_property
 from typing import Literal
@@ -40,7 +41,7 @@ from potstill.models.causal_lm import (
 from potstill.models.chat_template import count_parameters, find_chat_template
 from potstill.models.device import DeviceName, resolve_device
 from potstill.models.threads import idle_cores, torch_threads
-from potstill.registry import Options, read_options
+from potstill.registry import read_options
 from potstill.teachers.base import (
     Fact,
     GeneratedTexts,
@@ -54,11 +55,12 @@ from potstill.teachers.base import (
 )
 from potstill.teachers.completion_prompt import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
 from potstill.teachers.label_scoring import LabelScorer
-from potstill.teachers.llamacpp import LlamaCppGenerator
 from potstill.teachers.local_chat_prompt import ChatPrompt, TokenizedChatPrompt
+from potstill.teachers.local_generation import TEXTS_PER_LABEL, GenerationOptions, LocalGenerator
 from potstill.teachers.price_options import PriceOptions
 
 PROMPT_VERSION = "1"
+GENERATION_VERSION = "2"
 DEFAULT_MODEL = "smollm2"
 # Assumed, not looked up: about what clouds ask for two virtual processors, and for a machine with a GPU.
 USD_PER_HOUR, GPU_USD_PER_HOUR = "0.10", "2.00"
@@ -74,8 +76,8 @@ PRIOR_WORDS: dict[PriorCorrection, str] = {
 }
 
 
-class LocalOptions(Options):
-    """Options of `local:MODEL`.
+class LocalOptions(GenerationOptions):
+    """Options of `local:MODEL`, after those of its generated texts.
 
     Attributes:
         prompt_format: `chat` asks through the model's chat template, `plain` lets it continue a text; `auto` is `chat`
@@ -93,9 +95,7 @@ class LocalOptions(Options):
         dtype: number format; `auto` is bfloat16 if the processor multiplies it natively, else float32. "int8" is faster
             and changes some labels, see `int8_layers`.
         device: device that scores; `auto` is a GPU if PyTorch finds one.
-        threads: processor threads; 0 takes the idle cores, counted again every ten seconds.
-        generation_max_tokens: maximal tokens of one generated text.
-        temperature: sampling temperature of generated texts.
+        threads: processor threads; 0 takes the idle cores, counted again every ten seconds (once to generate).
     """
 
     prompt_format: Literal["auto", "chat", "plain"] = "auto"
@@ -110,8 +110,6 @@ class LocalOptions(Options):
     dtype: Literal["auto", "int8", "bfloat16", "float32"] = "auto"
     device: DeviceName = "auto"
     threads: int = Field(default=0, ge=0)
-    generation_max_tokens: int = Field(default=96, ge=8, le=2048)
-    temperature: float = Field(default=0.9, ge=0, le=2)
 
 
 def open_teacher(setup: TeacherSetup) -> LocalTeacher:
@@ -153,17 +151,22 @@ class LocalTeacher:
         self.needs_prior_correction = options.match_prior is not False
         # llama.cpp generates, and it reads GGUF files only.
         self.capabilities = TeacherCapabilities(
-            generates=found.kind == "gguf", task_kinds=TASK_KINDS, prior_correction=self._prior_correction
+            generates=found.kind == "gguf",
+            reads_feedback=options.generation_prompt == "whole",
+            labels_per_call=options.generation_slots,
+            texts_per_label=TEXTS_PER_LABEL,
+            task_kinds=TASK_KINDS,
+            prior_correction=self._prior_correction,
         )
         self.price: Price = _price(setup.prices, on_gpu=self.device.type != "cpu")
         example_rows = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
         prompt_parts = (*self.text.key_parts, example_rows, options.max_text_tokens)
         weights_hash = content_hash(found.path)
         self.key = content_key("local", PROMPT_VERSION, weights_hash, self.task.key, prompt_parts, self.dtype)
-        # Options of generation alone; with the defaults the key is that of the answers.
-        generation = options.model_dump(include={"generation_max_tokens", "temperature"}, exclude_defaults=True)
-        self.generation_key = content_key(self.key, generation) if generation else self.key
-        self._generator = LlamaCppGenerator(found, self.task, options.generation_max_tokens, options.temperature)
+        generation = options.generation_settings
+        self.generation_key = content_key(self.key, GENERATION_VERSION, asdict(generation))
+        template = "" if options.prompt_format == "plain" else find_chat_template(found)
+        self._generator = LocalGenerator(found, self.task, template, generation, options.threads)
         self._lock = threading.Lock()
         self._unpaid_s = 0.0
         self._threads = options.threads

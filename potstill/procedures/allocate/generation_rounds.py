@@ -21,7 +21,7 @@ from potstill.procedures.pgkd.generation_request import Floats, TrainingTexts, g
 from potstill.procedures.pgkd.quote import BIAS_TEXTS
 from potstill.procedures.pgkd.rounds import FilteredTexts, RoundLog, RoundStudent, RoundTrainer
 from potstill.procedures.soft_labels import calibrate_teacher
-from potstill.teachers.generation_quotas import split_by_label
+from potstill.teachers.generation_quotas import requests_for
 
 MIN_PROBABILITY = 1e-4  # bounds the loss of a text
 
@@ -82,10 +82,7 @@ class GenerationRounds:
         assert llm is not None
         current = trainer.fit(self.training_rows(labelled), self.n_rounds)
         request = self._request(current, trainer.training_probs(current))
-        requests = [request]
-        if not llm.capabilities.reads_feedback:
-            draw = np.random.default_rng(request.seed)
-            requests = split_by_label(request, run.task.labels, gold_examples(run.task, current.train), draw)
+        requests = requests_for(llm.capabilities, request, run.task.labels, gold_examples(run.task, current.train))
         usages = [llm.estimate_generation_usage(each).high for each in requests]
         usd = micros_to_usd(sum(llm.price.cost_micros(usage) for usage in usages))
         n_relabelled = self.texts_per_round if self.options.relabels else 0
@@ -122,7 +119,7 @@ class GenerationRounds:
         self._gains.append(self._measure_gain(current, student, request.n))
         self._log.add(request, filtered, student, improved)
         self._without_improvement = 0 if improved else self._without_improvement + 1
-        self._budget_exhausted = acquired.budget_exhausted
+        self._budget_exhausted = filtered.acquired.budget_exhausted
         if improved:
             self._accept(filtered, student)
 

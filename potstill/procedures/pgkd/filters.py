@@ -8,6 +8,7 @@ cover paraphrases or wrong labels, which need a model (see `drop_disagreements` 
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from potstill.data.task import LabelledText
 NGRAM_WORDS = 10  # consecutive words that two texts do not share by chance
 MIN_NGRAM_WORDS = 5  # a shorter held-out text is compared as a whole, if it has at least this many words
 MIN_DISTINCT_SHARE = 0.4  # of the words of a text, or the lowest share of a training text
+MIN_COPIED_SHARE = 0.8  # of a text's words that it begins with as a text of its request does
 MAX_EXCERPT_CHARS = 160  # of a text that is stored as a sample
 # Instructions to a model. Not searched for if a training text matches too.
 _PROMPT_INJECTION = re.compile(
@@ -57,8 +59,8 @@ class FilterResult:
 class TextFilter:
     """Rejects copies of held-out texts, unusable texts, and duplicates, for the first of these reasons that applies.
 
-    "copies NAME" (for each name in `held_out`), "unreadable", "unknown label", "too short", "too long",
-    "prompt injection", "repetitive", "duplicate". Accepted texts count as training texts in later calls.
+    "copies NAME" (for each name in `held_out`), "unreadable", "unknown label", "copies its request", "too short",
+    "too long", "prompt injection", "repetitive", "duplicate". Accepted texts count as training texts in later calls.
 
     Attributes:
         labels: the K labels.
@@ -79,9 +81,15 @@ class TextFilter:
         self._train = list(dict.fromkeys(normalise(text) for text in self.train_texts))
         self._leak_filters = {name: _LeakFilter(texts) for name, texts in self.held_out.items()}
 
-    def __call__(self, texts: Sequence[LabelledText]) -> FilterResult:
-        """Accept or reject each text; of equal texts the first is accepted."""
+    def __call__(self, texts: Sequence[LabelledText], shown: Sequence[str] = ()) -> FilterResult:
+        """Accept or reject each text; of equal texts the first is accepted.
+
+        Args:
+            texts: generated texts.
+            shown: the texts that their requests showed, in full: a copy of one that a prompt cut is found as well.
+        """
         normalised = [normalise(each.text) for each in texts]
+        copied = find_copies(normalised, [normalise(text) for text in shown])
         copies = {name: leaks.find_copies(normalised) for name, leaks in self._leak_filters.items()}
         duplicates = _find_duplicates(normalised, self._train)
         accepted: list[LabelledText] = []
@@ -89,7 +97,7 @@ class TextFilter:
         rejected: list[RejectedText] = []
         for i, each in enumerate(texts):
             leak = next((f"copies {name}" for name, rows in copies.items() if i in rows), "")
-            reason = leak or self._fault(each)
+            reason = leak or self._label_fault(each) or ("copies its request" if i in copied else self._fault(each))
             if not reason and (i in duplicates or _find_duplicates([normalised[i]], accepted_normalised)):
                 reason = "duplicate"
             if reason:
@@ -100,13 +108,15 @@ class TextFilter:
         self._train += accepted_normalised
         return FilterResult(tuple(accepted), tuple(rejected))
 
+    def _label_fault(self, each: LabelledText) -> str:
+        """The reason to reject a text for its label; empty if there is none."""
+        if not each.label:
+            return "unreadable"
+        return "" if each.label in self.labels else "unknown label"
+
     def _fault(self, each: LabelledText) -> str:
         """The reason to reject a text by itself; empty if there is none."""
         size = len(each.text.strip())
-        if not each.label:
-            return "unreadable"
-        if each.label not in self.labels:
-            return "unknown label"
         if size < self._min_chars:
             return "too short"
         if size > self._max_chars:
@@ -154,6 +164,38 @@ def _distinct_share(text: str) -> float:
     """The share of distinct words; 1 for a text with fewer than eight."""
     words = normalise(text).split()
     return len(set(words)) / len(words) if len(words) >= 8 else 1.0
+
+
+def find_copies(texts: Sequence[str], shown: Sequence[str]) -> set[int]:
+    """The rows of texts that repeat a shown one: equal, nearly equal, or beginning with the same words.
+
+    A prompt cuts long texts, so a copy may be the beginning of one: at least `MIN_NGRAM_WORDS` words, the last of which
+    may be cut, that are at least `MIN_COPIED_SHARE` of the copy's.
+
+    Args:
+        texts: N normalised texts.
+        shown: M normalised texts.
+    """
+    ordered = sorted(set(shown))
+    copied = _find_duplicates(texts, ordered)
+    for i, text in enumerate(texts):
+        words = text.split()
+        place = bisect(ordered, text)
+        # Of all texts in order, a neighbour has the longest beginning in common.
+        common = max(
+            (_common_words(words, other.split()) for other in ordered[max(place - 1, 0) : place + 1]), default=0
+        )
+        if common >= max(MIN_NGRAM_WORDS, MIN_COPIED_SHARE * len(words)):
+            copied.add(i)
+    return copied
+
+
+def _common_words(words: Sequence[str], others: Sequence[str]) -> int:
+    """How many words both begin with; the last word of the first counts if the other's only continues it."""
+    for n, (word, other) in enumerate(zip(words, others, strict=False)):
+        if word != other:
+            return n + (n == len(words) - 1 and other.startswith(word))
+    return min(len(words), len(others))
 
 
 class _LeakFilter:

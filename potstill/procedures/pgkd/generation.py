@@ -5,6 +5,7 @@ Does not decide what a request says (`generation_request.py`), nor which student
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.pool import Subset
-from potstill.data.task import GenerationRequest, LabelledText
+from potstill.data.task import Feedback, GenerationRequest, LabelledText
 from potstill.errors import BadData, BadSpec, BudgetExceeded
 from potstill.evaluation.calibration import Calibration
 from potstill.ledger.prices import micros_to_usd
@@ -27,9 +28,10 @@ from potstill.run.few_shot import select_examples
 from potstill.run.notes import NoteRecord
 from potstill.run.run import Run
 from potstill.teachers.base import Teacher
-from potstill.teachers.generation_quotas import split_by_label
+from potstill.teachers.generation_quotas import requests_for
 from potstill.teachers.kinds import teacher_kind
 
+SEED_STEP = 1_000_000_007  # between the seeds of a round's requests
 MAX_CANDIDATE_TEXTS = 5000  # unlabelled texts that a choice is made from
 
 
@@ -87,7 +89,7 @@ class TextSource:
                 f"The option query_strategy = {options.query_strategy!r} needs unlabelled texts and there are none.",
                 "Give some with --pool FILE, or leave the option out.",
             )
-        generating = teacher or _open_teacher(run, train)
+        generating = teacher or _open_teacher(run, train, options)
         self.teacher, self._calibration = generating.teacher, generating.calibration
         self._filter = TextFilter(
             run.task.labels, train.texts, run.pool.held_out_texts() if held_out is None else held_out
@@ -110,10 +112,11 @@ class TextSource:
         return replace(acquired, seed=request.seed, charged_before=charged)
 
     def filter(self, acquired: AcquiredTexts, current: RoundStudent) -> FilteredTexts:
-        """Drop copies, unusable texts and unconfirmed labels, and price the round."""
+        """Drop copies, unusable texts and unconfirmed labels, ask again for as many (`top_up`), and price the round."""
         result, probs = FilterResult(acquired.texts), acquired.probs
         if acquired.source == "generate":
-            result = self._filter_by_agreement(self._filter(acquired.texts), current)
+            result = self._accept(acquired, current)
+            acquired, result = self._top_up(acquired, result, current)
             probs = self._relabel(result) if self._options.soft_labels else None
         ledger = self._run.ledger
         # Stored, because a repeated run pays nothing for the same texts and has to choose the same sources.
@@ -137,22 +140,50 @@ class TextSource:
             return "label" if len(self._gains) % 2 else "generate"
         return better_source(self._gains)
 
+    def _accept(self, acquired: AcquiredTexts, current: RoundStudent) -> FilterResult:
+        return self._filter_by_agreement(self._filter(acquired.texts, acquired.shown), current)
+
+    def _top_up(
+        self, acquired: AcquiredTexts, result: FilterResult, current: RoundStudent
+    ) -> tuple[AcquiredTexts, FilterResult]:
+        """Ask for as many texts as are missing, as often as the option `top_up` and the money allow."""
+        for turn in range(1, self._options.top_up + 1):
+            again = ask_again(acquired, result, turn)
+            if again is None or acquired.budget_exhausted:
+                break
+            more = self._generate(again, current)
+            rest = self._accept(more, current)
+            result = FilterResult((*result.accepted, *rest.accepted), (*result.rejected, *rest.rejected))
+            acquired = replace(
+                acquired,
+                texts=(*acquired.texts, *more.texts),
+                budget_exhausted=more.budget_exhausted,
+                requests=(*acquired.requests, *more.requests),
+            )
+        return acquired, result
+
     def _generate(self, request: GenerationRequest, current: RoundStudent) -> AcquiredTexts:
         """Texts that the teacher generates; one label at a time if it does not read feedback."""
-        run, requests = self._run, [request]
-        if not self.teacher.capabilities.reads_feedback:
-            draw = np.random.default_rng(request.seed)
-            requests = split_by_label(request, run.task.labels, gold_examples(run.task, current.train), draw)
+        run = self._run
+        gold = gold_examples(run.task, current.train)
+        requests = requests_for(self.teacher.capabilities, request, run.task.labels, gold)
         texts: list[LabelledText] = []
-        budget_exhausted = False
+        made: list[GenerationRequest] = []
         for each in requests:
             try:
                 with run.reserve_training():
                     texts += run.generate(self.teacher, each)
             except BudgetExceeded:
-                budget_exhausted = True
                 break
-        return AcquiredTexts("generate", tuple(texts), budget_exhausted=budget_exhausted)
+            made.append(each)
+        return AcquiredTexts(
+            "generate",
+            tuple(texts),
+            budget_exhausted=len(made) < len(requests),
+            requests=tuple(made),
+            request=request,
+            seed=request.seed,
+        )
 
     def _label(self, n: int, probs: Floats, current: RoundStudent) -> AcquiredTexts:
         """The teacher's labels of `n` unlabelled texts that the student needs."""
@@ -223,6 +254,26 @@ class TextSource:
         return drop_disagreements(filtered, [bool(each) for each in confirmed | untrained])
 
 
+def ask_again(acquired: AcquiredTexts, result: FilterResult, turn: int) -> GenerationRequest | None:
+    """The request for the texts that are missing after the filters; None if none is.
+
+    It is the round's request with another seed. If that says how many texts of which label, or was split by label, this
+    one asks for what is missing of each.
+
+    Args:
+        acquired: what was bought so far.
+        result: what passed of it.
+        turn: 1 for the first time that a round asks again.
+    """
+    request = acquired.request
+    if request is None or request.n <= len(result.accepted):
+        return None
+    feedback, passed = request.feedback or Feedback(), Counter(each.label for each in result.accepted)
+    left = {label: n - passed[label] for label, n in acquired.first_counts.items() if n > passed[label]}
+    n = min(request.n - len(result.accepted), sum(left.values())) if left else request.n - len(result.accepted)
+    return replace(request, n=n, seed=request.seed + turn * SEED_STEP, feedback=replace(feedback, label_counts=left))
+
+
 def better_source(gains: Sequence[SourceGain]) -> SourceName:
     """Whether to generate or to label next: each once, then the one with the larger loss drop per dollar.
 
@@ -239,8 +290,8 @@ def better_source(gains: Sequence[SourceGain]) -> SourceName:
     return other if (len(gains) + 1) % EXPLORE_EVERY == 0 else best
 
 
-def _open_teacher(run: Run, train: Subset) -> GeneratingTeacher:
-    """The spec's teacher and the calibration of its scores."""
+def _open_teacher(run: Run, train: Subset, options: PgkdOptions) -> GeneratingTeacher:
+    """The spec's teacher and the calibration of its scores, if any are used."""
     named = run.spec.teacher
     if named is not None and not teacher_kind(named.kind).capabilities.generates:
         raise _cannot_generate(named.name)
@@ -248,7 +299,7 @@ def _open_teacher(run: Run, train: Subset) -> GeneratingTeacher:
     if not teacher.capabilities.generates:
         raise _cannot_generate(teacher.name)
     calibration = Calibration(tuple([0.0] * run.task.n_labels), 1.0)
-    if teacher.needs_prior_correction:
+    if teacher.needs_prior_correction and options.uses_answers:
         rows = np.random.default_rng(run.spec.seed).permutation(len(train))[:BIAS_TEXTS]
         with run.reserve_training():
             answers = run.ask(teacher, [train.texts[i] for i in rows])

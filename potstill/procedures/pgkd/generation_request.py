@@ -41,6 +41,7 @@ class PgkdOptions(Options):
         texts_per_round: texts that a round asks for.
         examples_per_section: training texts in each section of a request: gold examples, texts that the student gets
             right, texts that it gets wrong, hard negatives.
+        top_up: how often a round asks again for as many texts as the filters rejected.
         patience: rounds without a lower validation loss after which the loop ends.
         validation_report: a request contains the precision, recall and F1 of each label on the validation texts.
         predictions: it contains texts that the student gets right and wrong.
@@ -72,6 +73,7 @@ class PgkdOptions(Options):
     rounds: int = Field(default=10, ge=0, le=1000)
     texts_per_round: int = Field(default=32, ge=1, le=1000)
     examples_per_section: int = Field(default=16, ge=0, le=1000)
+    top_up: int = Field(default=0, ge=0, le=10)
     patience: int = Field(default=5, ge=1)
     validation_report: bool = True
     predictions: bool = True
@@ -93,6 +95,11 @@ class PgkdOptions(Options):
     def relabels(self) -> bool:
         """Whether the teacher labels each generated text that passed the filters."""
         return self.soft_labels or self.agree == "teacher"
+
+    @property
+    def uses_answers(self) -> bool:
+        """Whether the teacher labels any text, generated or real."""
+        return self.relabels or self.query_strategy != "none"
 
 
 @dataclass(frozen=True)

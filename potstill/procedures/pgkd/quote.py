@@ -5,7 +5,7 @@ No teacher is called. What a call consumes is the teacher's own estimate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from potstill.procedures.pgkd.generation_request import (
     make_generation_request,
 )
 from potstill.teachers.base import Teacher, UsageEstimate
-from potstill.teachers.generation_quotas import split_by_label
+from potstill.teachers.generation_quotas import requests_for
 
 BIAS_TEXTS = 200  # gold texts that a teacher's label bias is estimated on
 EXPLORE_EVERY = 4  # every so many rounds the text source that has gained less is tried again
@@ -73,12 +73,14 @@ def estimate_generation_cost(
     probs = np.random.default_rng(0).dirichlet(np.ones(task.n_labels), len(rows.texts))
     evaluation = compute_metrics(rows.gold, probs, task.labels, n_resamples=1)
     request = make_generation_request(task, rows, probs, evaluation, options, (0, 0))
-    if not teacher.capabilities.reads_feedback:
-        request = split_by_label(request, task.labels, gold_examples(task, rows), np.random.default_rng(0))[0]
-    n_bias_texts = min(len(gold), BIAS_TEXTS) if teacher.needs_prior_correction else 0
+    request = requests_for(teacher.capabilities, request, task.labels, gold_examples(task, rows))[0]
+    calibrates = teacher.needs_prior_correction and options.uses_answers
+    n_bias_texts = min(len(gold), BIAS_TEXTS) if calibrates else 0
     few, many = _labelling_rounds(options)
     low = _count_calls(options, few, n_unlabelled, n_bias_texts, MIN_PASS_RATE)
     high = _count_calls(options, many, n_unlabelled, n_bias_texts, 1.0)
+    again = sum((1 - MIN_PASS_RATE) ** turn for turn in range(1, options.top_up + 1))
+    high = replace(high, n_generated=round(high.n_generated * (1 + again)))
     return GenerationCost(
         low_calls=low,
         high_calls=high,
@@ -131,6 +133,5 @@ def _describe(options: PgkdOptions, low: CallCounts, high: CallCounts) -> str:
         return ""
     about = ["what it generated"] if options.relabels else []
     about += ["texts of the pool"] if options.query_strategy != "none" else []
-    about = about or ["gold texts, for the bias of its scores"]
     count = f"{highest:,}" if lowest == highest else f"{lowest:,} to {highest:,}"
     return f"asked about {count} texts besides ({' and '.join(about)})"

@@ -45,7 +45,7 @@ def pgkd(run: Run) -> Student:
                 run.task, current.train, probs, current.evaluation, options, (run.spec.seed, number)
             )
             acquired = source.acquire(request, probs, current)  # the teacher generates labelled texts
-            filtered = source.filter(acquired, current)  # no copies, duplicates or unconfirmed labels
+            filtered = source.filter(acquired, current)  # no copies, duplicates or unconfirmed labels; others for them
             rows = current.train.with_generated(filtered.accepted, run.task, filtered.probs)
             student = trainer.fit(rows, number, init_from=best)
         except BudgetExceeded:
@@ -56,7 +56,7 @@ def pgkd(run: Run) -> Student:
         source.record_gain(filtered, current.loss - student.loss)
         best = student if improved else best
         current = best if options.roll_back else student
-        if acquired.budget_exhausted or log.n_without_improvement >= options.patience:
+        if filtered.acquired.budget_exhausted or log.n_without_improvement >= options.patience:
             break
 
     log.close(best)

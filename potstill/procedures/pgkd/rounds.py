@@ -67,7 +67,9 @@ class AcquiredTexts:
         texts: the texts with their labels.
         probs: (N, K) their targets; None for their labels.
         budget_exhausted: whether the money ended before all were bought.
-        seed: of the request.
+        request: what the round asks the teacher to generate; None if it labels.
+        requests: the calls of `generate` that this became.
+        seed: of the round's request.
         charged_before: micro-dollars charged in the run before they were bought.
     """
 
@@ -75,8 +77,23 @@ class AcquiredTexts:
     texts: tuple[LabelledText, ...]
     probs: NDArray[np.floating] | None = None
     budget_exhausted: bool = False
+    request: GenerationRequest | None = None
+    requests: tuple[GenerationRequest, ...] = ()
     seed: int = 0
     charged_before: int = 0
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The training texts that the requests showed."""
+        return tuple(text for request in self.requests for text in prompt_texts(request))
+
+    @property
+    def first_counts(self) -> dict[str, int]:
+        """Label -> how many texts of it the round asked for at first; empty if that was left to the teacher."""
+        if self.request is not None and self.request.feedback is not None and self.request.feedback.label_counts:
+            return dict(self.request.feedback.label_counts)
+        parts = [part for each in self.requests for part in (each.parts or (each,)) if part.seed == self.seed]
+        return {part.label: part.n for part in parts if part.label}
 
 
 @dataclass(frozen=True)
@@ -183,7 +200,7 @@ class RoundLog:
         self.n_labelled += 0 if generates else n
         self.n_accepted += n_accepted
         self.rejected_by_reason.update(reasons)
-        self.shown_texts.update(prompt_texts(request) if generates else [])
+        self.shown_texts.update(acquired.shown)
         self.budget_exhausted = acquired.budget_exhausted
         counts = AcquisitionCounts(acquired.source, n, n_accepted, reasons, filtered.usd)
         self._note(student, improved, counts)

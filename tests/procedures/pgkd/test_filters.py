@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from potstill.data.near_duplicates import normalise
 from potstill.data.task import LabelledText
-from potstill.procedures.pgkd.filters import FilterResult, TextFilter, drop_disagreements
+from potstill.procedures.pgkd.filters import FilterResult, TextFilter, drop_disagreements, find_copies
 
 GOLD = ["the match was won in the last minute", "shares fell after the bank spoke of its debts"]
 HIDDEN = "a storm took the roof of the old station and no person was hurt in the night"
@@ -117,3 +118,36 @@ def test_repetitive_texts_are_rejected_unless_the_training_texts_are_repetitive(
     assert reasons(text_filter()([repetitive])) == ["repetitive"]
     tolerant = TextFilter(("sport", "money"), [*GOLD, "go go go go go go go go team go go"])
     assert reasons(tolerant([repetitive])) == []
+
+
+SHOWN = "my card was stolen on the train this morning and i need it blocked before anybody pays with it, please help"
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        SHOWN,
+        SHOWN.upper() + "!!",
+        SHOWN[:61],  # as a prompt that cuts long texts showed it
+        " ".join(SHOWN.split()[:12]),
+        f"{' '.join(SHOWN.split()[:12])} - thanks",
+    ],
+)
+def test_a_copy_of_a_text_of_its_request_is_counted_as_one_even_if_the_prompt_cut_that(copy: str) -> None:
+    accepts = TextFilter(("sport", "money"), [*GOLD, SHOWN])
+    result = accepts([LabelledText(copy, "money")], [*GOLD, SHOWN])
+    assert result.by_reason == {"copies its request": 1}
+
+
+def test_a_text_that_only_begins_like_one_of_its_request_passes() -> None:
+    fresh = "my card was stolen while i was abroad, what now"
+    assert TextFilter(("sport", "money"), GOLD)([LabelledText(fresh, "money")], [SHOWN, "my card"]).rejected == ()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(alphabet="abc ", min_size=20, max_size=60), min_size=1, max_size=10), st.integers(0, 9))
+def test_every_long_beginning_of_a_shown_text_is_found(shown: list[str], which: int) -> None:
+    words = normalise(shown[which % len(shown)]).split()
+    beginning = " ".join(words[: max(5, len(words) - 1)])
+    normalised = [normalise(text) for text in shown]
+    assert (find_copies([beginning], normalised) == {0}) or len(words) < 5

@@ -1,0 +1,266 @@
+"""Generates texts with a GGUF model on this machine, in one of two ways.
+
+Label by label: a prompt shows texts of one label and asks for others, and a grammar restricts the reply to a list; the
+request's feedback decides how many texts of which label, and which texts are shown. Or the whole request, as a chat
+model behind a server reads it, with a grammar for its JSON. Prompts are continued several at once (`llamacpp`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
+from potstill.errors import BadInput, BadSpec
+from potstill.ledger.prices import Usage
+from potstill.models.chat_template import ChatTemplate
+from potstill.models.weights import Weights
+from potstill.registry import Options
+from potstill.teachers.base import GeneratedTexts
+from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
+from potstill.teachers.generation_quotas import split_by_label
+from potstill.teachers.label_prompt import label_list, label_question, lines_grammar, parse_lines, render_chat
+from potstill.teachers.llamacpp import Completion, LlamaCpp, Sampling, estimate_prompt_tokens
+from potstill.teachers.prompts import JsonDict
+
+LINES_PER_PROMPT = 5  # small models repeat themselves in long lists
+TEXTS_PER_LABEL = 4  # of a round; fewer would be more prompts, which cost more than the texts
+# The bound of a call: every reply at its longest, this many times as slow as measured, and so many seconds.
+TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 5.0, 5.0
+JSON_TOKENS = 24  # around one text of a JSON reply, its label included
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How a model on this machine generates.
+
+    Attributes:
+        whole_request: it reads the whole request, instead of one label at a time.
+        max_tokens: of one text.
+        prompt_tokens: limit of a prompt that holds the whole request.
+        slots: prompts that are continued at once.
+        sampling: how tokens are drawn.
+    """
+
+    whole_request: bool
+    max_tokens: int
+    prompt_tokens: int
+    slots: int
+    sampling: Sampling
+
+
+class GenerationOptions(Options):
+    """Options of the texts that `local:MODEL` generates.
+
+    Attributes:
+        generation_prompt: what a prompt for new texts holds: texts and the description of one `label`, or the `whole`
+            request with the student's errors, as models behind a server read it; `auto` is `label`, which copies less,
+            is right more often and takes a fraction of the time with models that run here.
+        generation_prompt_tokens: limit of a prompt with the whole request, by a high estimate of its tokens.
+        generation_max_tokens: maximal tokens of one generated text.
+        generation_slots: prompts that are continued at once; another number can give other texts.
+        temperature: sampling temperature of generated texts.
+        presence_penalty: lowers the logit of tokens that stand among the last 64, those of the prompt included.
+        min_p: tokens less probable than this share of the most probable one are not drawn.
+    """
+
+    generation_prompt: Literal["auto", "label", "whole"] = "auto"
+    generation_prompt_tokens: int = Field(default=6000, ge=256, le=1_000_000)
+    generation_max_tokens: int = Field(default=96, ge=8, le=2048)
+    generation_slots: int = Field(default=4, ge=1, le=64)
+    temperature: float = Field(default=1.1, ge=0, le=2)
+    presence_penalty: float = Field(default=0.8, ge=0, le=2)
+    min_p: float = Field(default=0.05, ge=0, le=1)
+
+    @property
+    def generation_settings(self) -> GenerationSettings:
+        """How it generates."""
+        sampling = Sampling(self.temperature, self.presence_penalty, self.min_p)
+        whole = self.generation_prompt == "whole"
+        return GenerationSettings(
+            whole, self.generation_max_tokens, self.generation_prompt_tokens, self.generation_slots, sampling
+        )
+
+
+def with_n_texts(schema: JsonDict, n: int) -> JsonDict:
+    """The schema of a reply with exactly `n` texts."""
+    texts = {**schema["properties"]["texts"], "minItems": n, "maxItems": n}
+    return {**schema, "properties": {"texts": texts}}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A prompt for `n` texts of one label; those of a label differ in `turn`."""
+
+    label: str
+    prompt: str
+    n: int
+    turn: int
+
+
+class LocalGenerator:
+    """Generates texts with the model of a GGUF file. Loads it when first used.
+
+    Args:
+        weights: the model's file.
+        task: labels and their descriptions.
+        template: the source of its chat template; empty lets it continue a list.
+        settings: how it generates.
+        threads: processor threads; 0 takes the cores that are idle when the model is loaded.
+
+    Raises:
+        BadSpec: it is to read whole requests and has no chat template.
+    """
+
+    def __init__(
+        self, weights: Weights, task: Task, template: str, settings: GenerationSettings, threads: int = 0
+    ) -> None:
+        if settings.whole_request and not template and weights.kind == "gguf":
+            raise BadSpec(
+                f"{weights.name!r} reads no whole request: it has no chat template, or is asked without it.",
+                'Write generation_prompt = "label" under [teacher], or name an instruction model: local:qwen-1.5b.',
+            )
+        self.weights = weights
+        self.task = task
+        self.template = template
+        self.settings = settings
+        self._llama = LlamaCpp(weights, settings.sampling, settings.slots, threads)
+        self._lock = threading.Lock()
+
+    def max_usage(self, request: GenerationRequest) -> Usage:
+        """Seconds `generate(request)` can take: every reply as long as allowed, and slack.
+
+        Nothing if the weights are not in a GGUF file, since `generate` then raises an error.
+
+        Raises:
+            MissingExtra: xllamacpp is not installed.
+            BadSpec: the request's labels do not fit into `prompt_tokens`.
+            TeacherError: the weights cannot be loaded.
+        """
+        if self.weights.kind != "gguf":
+            return Usage()
+        with self._lock:
+            prompts, written = self._sizes(request)
+            per_token = self._llama.seconds_per_token(max(prompts) + max(written))
+            seconds = TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * (sum(prompts) + sum(written))
+            return Usage(seconds=self._llama.unpaid_s + seconds)
+
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
+        """Up to `request.n` texts; copies of the request's own are among them, for the caller to find.
+
+        Raises:
+            MissingExtra: xllamacpp is not installed.
+            BadInput: a prompt and its reply are longer than the model reads.
+            BadSpec: the request's labels do not fit into `prompt_tokens`.
+            TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
+        """
+        with self._lock:
+            started = time.perf_counter()
+            already = self._llama.unpaid_s
+            texts = self._whole(request) if self._is_whole(request) else tuple(self._by_label(request))
+            loading = self._llama.unpaid_s - already  # within this call
+            seconds = time.perf_counter() - started + self._llama.unpaid_s - loading
+            self._llama.unpaid_s = 0.0
+        return GeneratedTexts(texts[: request.n], Usage(seconds=seconds))
+
+    def _is_whole(self, request: GenerationRequest) -> bool:
+        return self.settings.whole_request and not request.label and not request.parts
+
+    def _sizes(self, request: GenerationRequest) -> tuple[list[int], list[int]]:
+        """Tokens of each prompt, and of each reply, at most."""
+        if self._is_whole(request):
+            prompt, n = self._fitted(request)
+            return [estimate_prompt_tokens(self._chat(prompt))], [self._reply_tokens(n)] * -(-request.n // n)
+        jobs = self._jobs(request)
+        return [estimate_prompt_tokens(job.prompt) for job in jobs], [job.n * self.settings.max_tokens for job in jobs]
+
+    # --- label by label ----------------------------------------------------------------------------------
+
+    def _by_label(self, request: GenerationRequest) -> Iterator[LabelledText]:
+        jobs = self._jobs(request)
+        for n in sorted({job.n for job in jobs}, reverse=True):  # a grammar holds for all prompts of a call
+            alike = [job for job in jobs if job.n == n]
+            for turn in sorted({job.turn for job in alike}):
+                same = [job for job in alike if job.turn == turn]
+                for start in range(0, len(same), self.settings.slots):
+                    yield from self._written(same[start : start + self.settings.slots], request.seed)
+
+    def _written(self, jobs: Sequence[_Job], seed: int) -> Iterator[LabelledText]:
+        n, max_tokens = jobs[0].n, self.settings.max_tokens
+        draw = int(content_key(seed, [job.label for job in jobs], n, jobs[0].turn)[:7], 16)
+        completion = Completion(n * max_tokens, draw, {"grammar": lines_grammar(n, max_tokens)})
+        for job, reply in zip(jobs, self._llama.complete([job.prompt for job in jobs], completion), strict=True):
+            for text in parse_lines(reply, n):
+                yield LabelledText(text, job.label)
+
+    def _jobs(self, request: GenerationRequest) -> list[_Job]:
+        jobs = []
+        for part in self._parts(request):
+            for turn, left in enumerate(range(part.n, 0, -LINES_PER_PROMPT)):
+                n = min(left, LINES_PER_PROMPT)
+                jobs.append(_Job(part.label, self._prompt(part, n), n, turn))
+        return jobs
+
+    def _parts(self, request: GenerationRequest) -> Sequence[GenerationRequest]:
+        if request.parts:
+            return request.parts
+        if request.label:
+            return (request,)
+        correct = request.feedback.correct if request.feedback else ()
+        gold = [*request.examples, *(LabelledText(each.text, each.label) for each in correct)]
+        draw = np.random.default_rng(request.seed)
+        return split_by_label(request, self.task.labels, gold, draw, TEXTS_PER_LABEL)
+
+    def _prompt(self, part: GenerationRequest, n: int) -> str:
+        if not self.template:
+            return label_list(self.task, part)
+        return render_chat(self._chat_template, ("user",), (label_question(self.task, part, n),))
+
+    @cached_property
+    def _chat_template(self) -> ChatTemplate:
+        return ChatTemplate(self.template, {"bos_token": "", "eos_token": ""})  # llama.cpp adds the first one
+
+    # --- the whole request -------------------------------------------------------------------------------
+
+    def _whole(self, request: GenerationRequest) -> tuple[LabelledText, ...]:
+        """The texts of the whole request: copies of one prompt, each asked for its share of them."""
+        prompt, n = self._fitted(request)
+        copies = -(-request.n // n)
+        seed = int(content_key(request.seed, "whole")[:7], 16)
+        completion = Completion(self._reply_tokens(n), seed, {"json_schema": with_n_texts(prompt.schema, n)}, copies)
+        texts: list[LabelledText] = []
+        for reply in self._llama.complete([self._chat(prompt)], completion):
+            parsed = prompt.parse(reply)
+            texts += prompt.unparsed(reply) if parsed is None else parsed
+        return tuple(texts)
+
+    def _fitted(self, request: GenerationRequest) -> tuple[GenerationPrompt, int]:
+        """The prompt, cut to fit the model, and how many texts each copy of it asks for."""
+        feedback = request.feedback
+        shares = 1 if feedback is not None and feedback.label_counts else min(self.settings.slots, request.n)
+        n = -(-request.n // shares)
+        room = self._llama.context_length - self._reply_tokens(n) - 256 if self._llama.context_length else 0
+        if self._llama.context_length and room < 256:
+            raise BadInput(
+                f"{n} texts of {self.settings.max_tokens} tokens leave no room for a prompt: {self.weights.name!r} "
+                f"reads {self._llama.context_length} tokens.",
+                'Ask for fewer texts a round, set a smaller generation_max_tokens, or generation_prompt = "label".',
+            )
+        limit = min(self.settings.prompt_tokens, room) if room else self.settings.prompt_tokens
+        return fit_generation_prompt(self.task, replace(request, n=n), limit), n
+
+    def _reply_tokens(self, n: int) -> int:
+        return n * (self.settings.max_tokens + JSON_TOKENS)
+
+    def _chat(self, prompt: GenerationPrompt) -> str:
+        messages = prompt.messages()
+        return render_chat(
+            self._chat_template, [each["role"] for each in messages], [each["content"] for each in messages]
+        )
