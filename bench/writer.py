@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from diversity import distinct_2, self_bleu
 from sections import commit, table, write_section
 
-from potstill.data.task import GenerationRequest, LabelledText, Task
+from potstill.data.task import Feedback, GenerationRequest, LabelledText, Task
 from potstill.evaluation.cross_validation import fold_splits, random_folds
 from potstill.evaluation.metrics import compute_metrics
 from potstill.models.chat_template import ChatTemplate, find_chat_template
@@ -39,7 +39,7 @@ from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.encoder import EncoderStudent
 from potstill.teachers.base import TeacherSetup
 from potstill.teachers.generation_quotas import prompt_texts, split_by_label
-from potstill.teachers.label_prompt import label_question, lines_grammar, parse_lines, render_chat
+from potstill.teachers.label_prompt import label_conversation, render_chat, text_grammar
 from potstill.teachers.llamacpp import Completion, LlamaCpp, Sampling
 from potstill.teachers.local import LocalTeacher, open_teacher
 
@@ -67,7 +67,7 @@ CELLS: dict[str, Means] = {
     "recipe": Means("the same, presence penalty 0.8 (**the default**)"),
     "name": Means("the label's name alone, temperature 0.8", PLAIN, shows_texts=False),
     "texts": Means("with four real texts of the label", PLAIN, other_words=False),
-    "other words": Means('the same, "in other words and about other situations"', PLAIN),
+    "other words": Means('the same, "in other words"', PLAIN),
     "warm": Means("the same, temperature 1.1", WARM),
     "whole": Means("the whole request, JSON, as the default samples", whole=True),
     "style": Means("the default and a style", style=STYLE),
@@ -191,26 +191,18 @@ class Writer:
         """The texts of one round."""
         if means.whole:
             return self._whole(request)
-        llama = _loaded(self.weights.name, means.sampling)
-        jobs = [replace(each, examples=each.examples if means.shows_texts else ()) for each in pieces]
-        found: list[LabelledText] = []
-        for n in sorted({each.n for each in jobs}, reverse=True):
-            alike = [each for each in jobs if each.n == n]
-            for start in range(0, len(alike), SLOTS):
-                some = alike[start : start + SLOTS]
-                prompts = [self._prompt(each, means) for each in some]
-                completion = Completion(n * MAX_TOKENS, request.seed, {"grammar": lines_grammar(n, MAX_TOKENS)})
-                replies = llama.complete(prompts, completion)
-                self._count(prompts, replies)
-                for each, reply in zip(some, replies, strict=True):
-                    found += [LabelledText(text, each.label) for text in parse_lines(reply, n)]
+        llama, found = _loaded(self.weights.name, means.sampling), []
+        for each in pieces:
+            prompt = self._prompt(replace(each, examples=each.examples if means.shows_texts else ()), means)
+            completion = Completion(MAX_TOKENS, request.seed, {"grammar": text_grammar(MAX_TOKENS)}, each.n)
+            replies = llama.complete([prompt], completion)
+            self._count([prompt], [reply.text for reply in replies])
+            found += [LabelledText(reply.text.strip(), each.label) for reply in replies if not reply.is_cut]
         return found
 
     def _prompt(self, each: GenerationRequest, means: Means) -> str:
-        question = label_question(self.task, each, each.n, other_words=means.other_words)
-        if means.style:
-            question = question.replace("\nAnswer with", f"\nThis time: {means.style}.\nAnswer with")
-        return render_chat(self.template, ("user",), (question,))
+        styled = replace(each, feedback=Feedback(style=means.style)) if means.style else each
+        return render_chat(self.template, *label_conversation(self.task, styled, other_words=means.other_words))
 
     def _whole(self, request: GenerationRequest) -> list[LabelledText]:
         options = {"generation_prompt": "whole", "generation_max_tokens": MAX_TOKENS}

@@ -105,8 +105,9 @@ def split_by_label(
 ) -> list[GenerationRequest]:
     """A request for each label with a quota, for teachers that take one label at a time; their n add up to its n.
 
-    Each shows gold texts of the label, its texts that the student misclassified, and texts of other labels that the
-    student predicted it for.
+    Each shows gold texts of the label, its texts that the student misclassified, and as counterexamples texts of other
+    labels that the student predicted it for. If a label has fewer than `EXAMPLES`, gold texts of other labels show how
+    the texts of the task read.
 
     Args:
         request: one with feedback.
@@ -125,7 +126,11 @@ def split_by_label(
         sampled = [own[i] for i in draw.permutation(len(own))[:EXAMPLES]]
         confused = [LabelledText(each.text, each.label) for each in errors if each.predicted == label][:EXAMPLES]
         style = Feedback(style=feedback.style) if feedback.style else None
-        requests.append(GenerationRequest(label, n, (*missed, *sampled)[:EXAMPLES], confused, request.seed, style))
+        shown = (*missed, *sampled)[:EXAMPLES]
+        if len(shown) < EXAMPLES:
+            others = [each for each in gold if each.label != label]
+            shown += tuple(others[i] for i in draw.permutation(len(others))[: EXAMPLES - len(shown)])
+        requests.append(GenerationRequest(label, n, shown, confused, request.seed, style))
     return requests
 
 

@@ -1,7 +1,8 @@
-"""The prompt for new texts of one label, as a conversation or as a list to continue, its grammar and its parser.
+"""The prompt for a new text of one label, as a conversation or as a list to continue, and the grammar of a reply.
 
-What it says was compared in `bench/writer.py`: texts of the label and "in other words, about other situations" help a
-small model; texts of labels that are easily confused with it, as what not to write, harm, so none are shown.
+Real texts are shown as if the model had written them when it was asked: it goes on in their manner, where a list with
+an instruction made it answer the texts, or write about something else (`docs/log.md`). Texts of labels that are easily
+confused, as what not to write, harm, so none are shown.
 """
 
 from __future__ import annotations
@@ -16,52 +17,58 @@ from potstill.teachers.prompts import sanitize_text
 
 EXAMPLES = 4
 EXAMPLE_TOKENS, EXAMPLE_CHARACTERS = 64, 400
+SYSTEM = "You write texts of the kind that you are asked for, as their authors would. You never answer a text."
 # At least a few words and no markup; the grammar of llama.cpp counts characters, the token limit ends longer texts.
-GRAMMAR = 'root ::= ({lines})\nline ::= "- " [^ \\t\\n\\r<>|-] [^\\n\\r<>|]{{7,{max_characters}}} "\\n"'
-_LINE = re.compile(r"^- (\S.*\S)\s*$")
+GRAMMAR = "root ::= {head}[^ \\t\\n\\r<>|-] [^\\n\\r<>|]{{7,{max_characters}}}{tail}"
 # What a vocabulary may read as a control token, such as <|im_end|>, </s> or [INST]; the marks of a text stay.
 _CONTROL_TOKEN = re.compile(r"<(?=[|/\w])(?!/?text>)|\[(?=/?[A-Z_]+\])")
 
 
-def lines_grammar(n: int, max_tokens: int) -> str:
-    """A GBNF grammar for exactly `n` lines that begin with "- "."""
-    return GRAMMAR.format(lines=" ".join(["line"] * n), max_characters=max(8, 4 * max_tokens))
+def text_grammar(max_tokens: int, *, in_list: bool = False) -> str:
+    """A GBNF grammar for one line of text; `in_list`, the rest of a line that "-" begins, and its end."""
+    head, tail = ('" " ', ' "\\n"') if in_list else ("", "")
+    return GRAMMAR.format(head=head, tail=tail, max_characters=max(8, 4 * max_tokens))
 
 
-def parse_lines(reply: str, n: int) -> list[str]:
-    """At most `n` texts of a reply, in order: whole lines only, without repetitions."""
-    complete = reply.split("\n")[:-1]  # a line without a line break was cut at the token limit
-    texts = [match[1] for line in complete if (match := _LINE.match(line))]
-    return list(dict.fromkeys(texts))[:n]
+def label_conversation(
+    task: Task, request: GenerationRequest, *, other_words: bool = True
+) -> tuple[list[str], list[str]]:
+    """Roles and contents of a conversation that asks for one more text of the request's label.
 
-
-def label_question(task: Task, request: GenerationRequest, n: int, *, other_words: bool = True) -> str:
-    """Asks for `n` texts of the request's label; with `other_words`, such that differ from those it shows."""
-    name, meaning = request.label.replace("_", " "), " ".join(task.descriptions.get(request.label, "").split())
-    examples = _example_lines(request)
-    texts = "one new text" if n == 1 else f"{n} different new texts"
-    parts = [f'Texts of the kind "{name}":', *examples] if examples else []
-    parts += [f"This kind means: {meaning}"] if meaning else []
-    differs = ", in other words and about other situations" if examples and other_words else ""
-    parts.append(f'Write {texts} of the kind "{name}"{differs}.')
-    if differs:
-        parts.append("Write as the same people would, and do not repeat the texts above.")
+    Args:
+        task: the labels and their descriptions.
+        request: its examples, those of other labels first, are the model's earlier answers.
+        other_words: whether a text is to differ from the one before.
+    """
+    examples = sorted(request.examples[:EXAMPLES], key=lambda each: each.label == request.label)
+    labels = [*(each.label for each in examples), request.label]
+    questions = [_question(task, label, before == label and other_words, label not in labels[:i])
+                 for i, (label, before) in enumerate(zip(labels, ["", *labels], strict=False))]  # fmt: skip
     if request.feedback and request.feedback.style:
-        parts.append(f"This time: {request.feedback.style}.")
-    parts.append('Answer with the texts alone, one a line, each after "- ".')
-    return "\n".join(parts)
+        questions[-1] += f" This time: {request.feedback.style}."
+    roles, contents = ["system"], [SYSTEM]
+    for question, example in zip(questions, examples, strict=False):
+        roles += ["user", "assistant"]
+        contents += [question, _clean(example)]
+    return [*roles, "user"], [*contents, questions[-1]]
+
+
+def _question(task: Task, label: str, is_repeated: bool, is_first: bool) -> str:
+    name, meaning = label.replace("_", " "), " ".join(task.descriptions.get(label, "").split())
+    means = f" It means: {meaning}" if meaning and is_first else ""
+    return (
+        f'Another one of the kind "{name}", in other words.'
+        if is_repeated
+        else f'Write a text of the kind "{name}".{means}'
+    )
 
 
 def label_list(task: Task, request: GenerationRequest) -> str:
     """A list of texts of the request's label, for a model without a chat template to continue."""
     name, meaning = request.label.replace("_", " "), " ".join(task.descriptions.get(request.label, "").split())
     head = f'Different texts of the kind "{name}"' + (f" ({meaning})" if meaning else "")
-    return "\n".join([f"{head}:", "", *_example_lines(request), ""])
-
-
-def _example_lines(request: GenerationRequest) -> list[str]:
-    own = [each for each in request.examples if each.label == request.label] or list(request.examples)
-    return [f"- {_clean(each)}" for each in own[:EXAMPLES]]
+    own = [each for each in request.examples[:EXAMPLES] if each.label == request.label]
+    return "\n".join([f"{head}:", "", *(f"- {_clean(each)}" for each in own), "-"])
 
 
 def _clean(each: LabelledText) -> str:

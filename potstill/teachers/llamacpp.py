@@ -61,6 +61,14 @@ class Completion:
     copies: int = 1
 
 
+@dataclass(frozen=True)
+class Completed:
+    """A reply, and whether it was cut at the maximal number of tokens."""
+
+    text: str
+    is_cut: bool = False
+
+
 def estimate_prompt_tokens(prompt: str) -> int:
     """A high estimate of a prompt's tokens, by `BYTES_PER_TOKEN`; needs no tokenizer."""
     return math.ceil(len(prompt.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
@@ -96,7 +104,7 @@ class LlamaCpp:
             return 0
         return read_gguf_metadata(self.weights.path).context_length
 
-    def complete(self, prompts: Sequence[str], completion: Completion) -> list[str]:
+    def complete(self, prompts: Sequence[str], completion: Completion) -> list[Completed]:
         """The replies to up to `slots` prompts, or copies of one prompt, in order.
 
         Raises:
@@ -117,7 +125,7 @@ class LlamaCpp:
             )
         return error
 
-    def _reply(self, prompts: Sequence[str], completion: Completion, needed: int) -> list[str] | JsonDict:
+    def _reply(self, prompts: Sequence[str], completion: Completion, needed: int) -> list[Completed] | JsonDict:
         """The replies, or the error of llama.cpp."""
         server = self._opened(needed)
         body = {
@@ -136,7 +144,7 @@ class LlamaCpp:
             error = reply["error"]
             return error if isinstance(error, dict) else {"message": error}
         ordered = sorted(reply["choices"], key=lambda choice: int(choice["index"]))
-        return [str(choice.get("text") or "") for choice in ordered]
+        return [Completed(str(one.get("text") or ""), one.get("finish_reason") == "length") for one in ordered]
 
     def seconds_per_token(self, needed: int) -> float:
         """Measured once, on one short reply; its time, and that of loading, is in `unpaid_s`.

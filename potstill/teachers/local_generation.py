@@ -1,8 +1,8 @@
 """Generates texts with a GGUF model on this machine, in one of two ways.
 
-Label by label: a prompt shows texts of one label and asks for others, and a grammar restricts the reply to a list; the
+Label by label: a prompt shows texts of one label and asks for another one, and is continued several times at once; the
 request's feedback decides how many texts of which label, and which texts are shown. Or the whole request, as a chat
-model behind a server reads it, with a grammar for its JSON. Prompts are continued several at once (`llamacpp`).
+model behind a server reads it, with a grammar for its JSON.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from potstill.registry import Options
 from potstill.teachers.base import GeneratedTexts
 from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
 from potstill.teachers.generation_quotas import split_by_label
-from potstill.teachers.label_prompt import label_list, label_question, lines_grammar, parse_lines, render_chat
+from potstill.teachers.label_prompt import label_conversation, label_list, render_chat, text_grammar
 from potstill.teachers.llamacpp import Completion, LlamaCpp, Sampling, estimate_prompt_tokens
 from potstill.teachers.prompts import JsonDict
 
-LINES_PER_PROMPT = 5  # small models repeat themselves in long lists
-TEXTS_PER_LABEL = 4  # of a round; fewer would be more prompts, which cost more than the texts
+TEXTS_PER_LABEL = 4  # of a round; fewer would be more prompts, and one costs more time than its texts
 # The bound of a call: every reply at its longest, this many times as slow as measured, and so many seconds.
 TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 5.0, 5.0
 JSON_TOKENS = 24  # around one text of a JSON reply, its label included
@@ -45,7 +44,7 @@ class GenerationSettings:
         whole_request: it reads the whole request, instead of one label at a time.
         max_tokens: of one text.
         prompt_tokens: limit of a prompt that holds the whole request.
-        slots: prompts that are continued at once.
+        slots: texts that are written at once.
         sampling: how tokens are drawn.
     """
 
@@ -65,7 +64,7 @@ class GenerationOptions(Options):
             is right more often and takes a fraction of the time with models that run here.
         generation_prompt_tokens: limit of a prompt with the whole request, by a high estimate of its tokens.
         generation_max_tokens: maximal tokens of one generated text.
-        generation_slots: prompts that are continued at once; another number can give other texts.
+        generation_slots: texts that are written at once; another number can give other texts.
         temperature: sampling temperature of generated texts.
         presence_penalty: lowers the logit of tokens that stand among the last 64, those of the prompt included.
         min_p: tokens less probable than this share of the most probable one are not drawn.
@@ -97,7 +96,7 @@ def with_n_texts(schema: JsonDict, n: int) -> JsonDict:
 
 @dataclass(frozen=True)
 class _Job:
-    """A prompt for `n` texts of one label; those of a label differ in `turn`."""
+    """A prompt for a text of one label, to be continued `n` times; those of a label differ in `turn`."""
 
     label: str
     prompt: str
@@ -179,33 +178,38 @@ class LocalGenerator:
             prompt, n = self._fitted(request)
             return [estimate_prompt_tokens(self._chat(prompt))], [self._reply_tokens(n)] * -(-request.n // n)
         jobs = self._jobs(request)
-        return [estimate_prompt_tokens(job.prompt) for job in jobs], [job.n * self.settings.max_tokens for job in jobs]
+        n = sum(job.n for job in jobs)
+        return [estimate_prompt_tokens(job.prompt) for job in jobs], [self.settings.max_tokens] * n
 
     # --- label by label ----------------------------------------------------------------------------------
 
     def _by_label(self, request: GenerationRequest) -> Iterator[LabelledText]:
-        jobs = self._jobs(request)
-        for n in sorted({job.n for job in jobs}, reverse=True):  # a grammar holds for all prompts of a call
-            alike = [job for job in jobs if job.n == n]
-            for turn in sorted({job.turn for job in alike}):
-                same = [job for job in alike if job.turn == turn]
-                for start in range(0, len(same), self.settings.slots):
-                    yield from self._written(same[start : start + self.settings.slots], request.seed)
+        jobs, slots = self._jobs(request), self.settings.slots
+        for job in jobs:
+            if job.n > 1:
+                yield from self._written([job], request.seed)
+        single = [job for job in jobs if job.n == 1]
+        for start in range(0, len(single), slots):
+            yield from self._written(single[start : start + slots], request.seed)
 
     def _written(self, jobs: Sequence[_Job], seed: int) -> Iterator[LabelledText]:
-        n, max_tokens = jobs[0].n, self.settings.max_tokens
-        draw = int(content_key(seed, [job.label for job in jobs], n, jobs[0].turn)[:7], 16)
-        completion = Completion(n * max_tokens, draw, {"grammar": lines_grammar(n, max_tokens)})
-        for job, reply in zip(jobs, self._llama.complete([job.prompt for job in jobs], completion), strict=True):
-            for text in parse_lines(reply, n):
-                yield LabelledText(text, job.label)
+        """The texts of one prompt, or one text of each of several prompts."""
+        max_tokens = self.settings.max_tokens
+        draw = int(content_key(seed, [[job.label, job.turn] for job in jobs])[:7], 16)
+        grammar = text_grammar(max_tokens, in_list=not self.template)
+        completion = Completion(max_tokens, draw, {"grammar": grammar}, jobs[0].n)
+        replies = self._llama.complete([job.prompt for job in jobs], completion)
+        labels = [job.label for job in jobs for _ in range(job.n)]
+        for label, reply in zip(labels, replies, strict=True):
+            if not reply.is_cut and reply.text.strip():
+                yield LabelledText(reply.text.strip(), label)
 
     def _jobs(self, request: GenerationRequest) -> list[_Job]:
         jobs = []
         for part in self._parts(request):
-            for turn, left in enumerate(range(part.n, 0, -LINES_PER_PROMPT)):
-                n = min(left, LINES_PER_PROMPT)
-                jobs.append(_Job(part.label, self._prompt(part, n), n, turn))
+            prompt, slots = self._prompt(part), self.settings.slots
+            for turn, left in enumerate(range(part.n, 0, -slots)):
+                jobs.append(_Job(part.label, prompt, min(left, slots), turn))
         return jobs
 
     def _parts(self, request: GenerationRequest) -> Sequence[GenerationRequest]:
@@ -218,10 +222,10 @@ class LocalGenerator:
         draw = np.random.default_rng(request.seed)
         return split_by_label(request, self.task.labels, gold, draw, TEXTS_PER_LABEL)
 
-    def _prompt(self, part: GenerationRequest, n: int) -> str:
+    def _prompt(self, part: GenerationRequest) -> str:
         if not self.template:
             return label_list(self.task, part)
-        return render_chat(self._chat_template, ("user",), (label_question(self.task, part, n),))
+        return render_chat(self._chat_template, *label_conversation(self.task, part))
 
     @cached_property
     def _chat_template(self) -> ChatTemplate:
@@ -237,8 +241,8 @@ class LocalGenerator:
         completion = Completion(self._reply_tokens(n), seed, {"json_schema": with_n_texts(prompt.schema, n)}, copies)
         texts: list[LabelledText] = []
         for reply in self._llama.complete([self._chat(prompt)], completion):
-            parsed = prompt.parse(reply)
-            texts += prompt.unparsed(reply) if parsed is None else parsed
+            parsed = prompt.parse(reply.text)
+            texts += prompt.unparsed(reply.text) if parsed is None else parsed
         return tuple(texts)
 
     def _fitted(self, request: GenerationRequest) -> tuple[GenerationPrompt, int]:

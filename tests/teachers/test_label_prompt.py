@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from potstill.data.task import Feedback, GenerationRequest, LabelledText, Task
 from potstill.models.chat_template import ChatTemplate
-from potstill.teachers.label_prompt import label_list, label_question, lines_grammar, parse_lines, render_chat
+from potstill.teachers.label_prompt import label_conversation, label_list, render_chat, text_grammar
 
 TASK = Task(("world", "card", "card_fee"), descriptions={"card_fee": "about\na price"})
 EXAMPLES = (
@@ -20,35 +20,33 @@ TEMPLATE = (
 )
 
 
-def test_only_complete_distinct_lines_are_parsed() -> None:
-    reply = "- one text\n- another text\nno mark\n-\n- one text\n- third text\n- cut off in the mid"
-    assert parse_lines(reply, 5) == ["one text", "another text", "third text"]
-    assert parse_lines(reply, 2) == ["one text", "another text"]
-    assert parse_lines("", 2) == []
+def test_texts_are_shown_as_answers_those_of_other_labels_first() -> None:
+    roles, contents = label_conversation(TASK, REQUEST)
+    assert roles == ["system", *("user", "assistant") * 3, "user"]
+    assert contents[1:3] == ['Write a text of the kind "world".', "news of the world"]
+    assert contents[3:5] == ['Write a text of the kind "card fee". It means: about a price', "late fee"]
+    assert contents[5] == contents[-1] == 'Another one of the kind "card fee", in other words.'
+    assert "the card" not in " ".join(contents)
+    assert len(contents[6]) <= 400
+    plain = label_conversation(TASK, REQUEST, other_words=False)[1]
+    assert not any("other words" in each for each in plain)
 
 
-def test_a_question_shows_texts_of_its_label_alone_and_asks_for_other_words() -> None:
-    question = label_question(TASK, REQUEST, 3)
-    assert '3 different new texts of the kind "card fee", in other words' in question
-    assert "This kind means: about a price" in question
-    assert "- late fee\n" in question
-    assert "news of the world" not in question
-    assert "the card" not in question
-    assert len(question) < 800
-    assert "in other words" not in label_question(TASK, REQUEST, 3, other_words=False)
+def test_a_label_without_a_text_is_asked_for_by_its_meaning_and_the_style() -> None:
     styled = replace(REQUEST, examples=(), feedback=Feedback(style="in haste"))
-    assert "This time: in haste." in label_question(TASK, styled, 1)
-    assert "in other words" not in label_question(TASK, styled, 1)
+    assert label_conversation(TASK, styled)[1][1:] == [
+        'Write a text of the kind "card fee". It means: about a price This time: in haste.'
+    ]
 
 
-def test_without_a_chat_template_the_model_continues_a_list() -> None:
-    assert label_list(TASK, REQUEST).splitlines()[0] == 'Different texts of the kind "card fee" (about a price):'
-    assert label_list(TASK, replace(REQUEST, examples=EXAMPLES[:2])).endswith("\n- late fee\n")
+def test_without_a_chat_template_the_model_continues_a_list_of_the_labels_own_texts() -> None:
+    listed = label_list(TASK, replace(REQUEST, examples=EXAMPLES[:2]))
+    assert listed == 'Different texts of the kind "card fee" (about a price):\n\n- late fee\n-'
 
 
-def test_the_grammar_has_as_many_lines_as_requested() -> None:
-    assert lines_grammar(3, 16).splitlines()[0] == "root ::= (line line line)"
-    assert "{7,64}" in lines_grammar(3, 16)
+def test_the_grammar_is_one_line_of_text() -> None:
+    assert text_grammar(16) == r"root ::= [^ \t\n\r<>|-] [^\n\r<>|]{7,64}"
+    assert text_grammar(16, in_list=True) == r'root ::= " " [^ \t\n\r<>|-] [^\n\r<>|]{7,64} "\n"'
 
 
 def test_a_text_cannot_end_its_turn_and_its_marks_stay() -> None:

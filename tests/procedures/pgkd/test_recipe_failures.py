@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def test_unusable_texts_are_counted_by_reason(begin: OpenRun, monkeypatch: pytes
         (record,) = finished_rounds(run)
         (samples,) = notes(run, RoundSamples)
     expected = {
-        "duplicate": 3,
+        "duplicate": 2,
+        "copies its request": 1,
         "unreadable": 1,
         "unknown label": 1,
         "too short": 1,
@@ -265,7 +267,11 @@ def test_bad_replies_of_a_chat_model_are_counted_and_do_no_harm(
             report = finish_run(run, pgkd(run))
             (end,) = notes(run, RoundsFinished)
         sent = json.dumps([body["messages"] for body in server.seen if "surest" in json.dumps(body)])
-    assert (end.n_accepted, end.rejected_by_reason) == (accepted, rejected)
+    # In the second round a text of the first is a training text, which the request may show.
+    reasons = Counter({"duplicate" if why == "copies its request" else why: 0 for why in rejected})
+    for why, n in end.rejected_by_reason.items():
+        reasons["duplicate" if why == "copies its request" else why] += n
+    assert (end.n_accepted, dict(reasons)) == (accepted, rejected)
     assert "Training texts that it gets wrong and is surest of" in sent
     assert "Training texts and their labels were sent to" in report.egress
     assert any(reason in note for note in report.notes for reason in rejected)
