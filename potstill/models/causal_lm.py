@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from potstill.errors import BadInput, BadSpec, TeacherError, missing_extra
+from potstill.errors import BadInput, TeacherError, missing_extra
 from potstill.models.device import cuda_has_bfloat16
 from potstill.models.downloads.record import OLD_RECORD_FILE, RECORD_FILE
 from potstill.models.gguf_loading import fast_gguf
@@ -61,19 +61,14 @@ def choose_dtype(wanted: str, device: torch.device) -> str:
 
     Args:
         wanted: "auto", or what to take. `auto` is bfloat16 if the device multiplies it natively, else float32; never
-            int8, which changes some labels of texts that a model is undecided about.
+            int8, which changes some labels of texts that a model is undecided about. "int8" is what `auto` is where
+            the device does not multiply it natively, as it would be slower there.
         device: where it scores.
-
-    Raises:
-        BadSpec: int8 is wanted and the device does not multiply it.
     """
-    if wanted == "int8" and not (device.type == "cpu" and int8_is_native()):
-        raise BadSpec(
-            f'dtype = "int8" needs a processor with AVX512-VNNI or AMX, and this model scores on: {device.type}.',
-            'Write dtype = "auto" under [teacher].',
-        )
-    if wanted != "auto":
+    if wanted in ("bfloat16", "float32"):
         return wanted
+    if wanted == "int8" and device.type == "cpu" and int8_is_native():
+        return "int8"
     return "bfloat16" if _bfloat16_is_native(device) else "float32"
 
 

@@ -93,7 +93,7 @@ class LocalOptions(GenerationOptions):
         batch_size: texts in one call.
         runtime: library that computes the scores.
         dtype: number format; `auto` is bfloat16 if the processor multiplies it natively, else float32. "int8" is faster
-            and changes some labels, see `int8_layers`.
+            where that is native, and changes some labels; elsewhere it is what `auto` is.
         device: device that scores; `auto` is a GPU if PyTorch finds one.
         threads: processor threads; 0 takes the idle cores, counted again every ten seconds (once to generate).
     """

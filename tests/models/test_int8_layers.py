@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from potstill.errors import BadSpec
 from potstill.models import causal_lm
 from potstill.models.causal_lm import choose_dtype, int8_is_native
 from potstill.models.int8_layers import (
@@ -142,34 +141,34 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def has(*features: str) -> None:
         for name in ("amx_tile", "vnni", "avx512_bf16"):
+            monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
             monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in features, raising=False)
 
     return has
 
 
 @pytest.mark.parametrize(
-    ("features", "taken"),
-    [((), "float32"), (("avx512_bf16",), "bfloat16"), (("vnni",), "float32"), (("vnni", "amx_tile"), "bfloat16")],
+    ("features", "auto", "int8"),
+    [
+        ((), "float32", "float32"),
+        (("avx512_bf16",), "bfloat16", "bfloat16"),
+        (("vnni",), "float32", "int8"),
+        (("vnni", "amx_tile"), "bfloat16", "int8"),
+    ],
 )
-def test_auto_takes_what_the_processor_multiplies_exactly_enough(
-    processor: Any, features: tuple[str, ...], taken: str
-) -> None:
+def test_a_processor_without_int8_falls_back(processor: Any, features: tuple[str, ...], auto: str, int8: str) -> None:
     import torch
 
     processor(*features)
-    assert choose_dtype("auto", torch.device("cpu")) == taken
-    assert choose_dtype("float32", torch.device("cpu")) == "float32"
+    cpu = torch.device("cpu")
+    assert choose_dtype("auto", cpu) == auto
+    assert choose_dtype("int8", cpu) == int8
+    assert choose_dtype("float32", cpu) == "float32"
 
 
-def test_int8_on_a_processor_without_it_is_refused(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_scores_in_bfloat16(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    processor("avx512_bf16")
-    with pytest.raises(BadSpec, match="AVX512-VNNI or AMX") as caught:
-        choose_dtype("int8", torch.device("cpu"))
-    assert 'dtype = "auto"' in caught.value.hint
-    processor("vnni")
-    if int8_is_native():
-        assert choose_dtype("int8", torch.device("cpu")) == "int8"
+    processor("vnni", "amx_tile")
     monkeypatch.setattr(causal_lm, "cuda_has_bfloat16", lambda _device: True)
-    assert choose_dtype("auto", torch.device("cuda")) == "bfloat16"
+    assert choose_dtype("int8", torch.device("cuda")) == choose_dtype("auto", torch.device("cuda")) == "bfloat16"
