@@ -78,7 +78,8 @@ def int8_is_native() -> bool:
 
     checks = ("_is_amx_tile_supported", "_is_vnni_supported")
     native = any(getattr(torch.cpu, check, bool)() for check in checks)
-    return native and torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+    onednn: Any = torch.backends.mkldnn
+    return native and bool(onednn.is_available()) and hasattr(torch.ops.onednn, "qlinear_pointwise")
 
 
 def _bfloat16_is_native(device: torch.device) -> bool:

@@ -51,7 +51,8 @@ def _reader_class(original: Any) -> Any:
 
     class ArrayReader(original):  # type: ignore[misc]
         def _build_fields(self, offs: int, count: int) -> int:
-            self.data = self.data.view(np.ndarray)  # slicing a memmap is five times slower than slicing an array
+            data = vars(self)["data"]
+            self.data = data.view(np.ndarray)  # slicing a memmap is five times slower than slicing an array
             return int(super()._build_fields(offs, count))
 
         def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:

@@ -96,7 +96,7 @@ class Int8Linear(nn.Module):
         self.activations = activations
         self.bias = None if linear.bias is None else linear.bias.data
         self.zero = torch.zeros(self.out_features, dtype=torch.int64)
-        rounded = [_round_weight(part) for part in linear.weight.data.split(self.in_features // n_scales, dim=1)]
+        rounded = [_round_weight(part) for part in torch.split(linear.weight.data, self.in_features // n_scales, dim=1)]
         self.parts = [(torch.ops.onednn.qlinear_prepack(values, None), scales) for values, scales in rounded]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class Int8Linear(nn.Module):
         return made
 
     def _product(self, tokens: Int8Tokens, bias: Tensor | None) -> Tensor:
-        values = tokens.values.split(self.in_features // self.n_scales, dim=1)
+        values = torch.split(tokens.values, self.in_features // self.n_scales, dim=1)
         total = self.unscaled(values[0])
         if bias is None:
             total.mul_(tokens.scales[:, :1])
@@ -163,7 +163,8 @@ class Int8GatedMLP(nn.Module):
         tokens = self.activations.of(inputs, 1)
         if tokens.rest is not None:
             inner_states = self.act_fn(self.gate_proj.of(tokens)).mul_(self.up_proj.of(tokens))
-            return self.down_proj(inner_states).view(inputs.shape).to(inputs.dtype)
+            made: Tensor = self.down_proj(inner_states).view(inputs.shape).to(inputs.dtype)
+            return made
         gate, up = self.gate_proj.unscaled(tokens.values), self.up_proj.unscaled(tokens.values)
         inner = self.activations.empty(len(gate), gate.shape[1], self.down_proj.n_scales)
         for rows in _row_blocks(*gate.shape):
@@ -219,6 +220,7 @@ def smooth_inputs(model: Any, tokens: Sequence[int]) -> None:
         model.base_model(input_ids=torch.tensor([list(tokens)]), use_cache=False)
     for hook in hooks:
         hook.remove()
+    norm: Any
     for norm, linears in followers.items():
         largest = torch.stack([each.weight.data.abs().amax(0) for each in linears]).amax(0).float()
         ratio = (sizes[norm] / largest.clamp(min=_SMALLEST)).clamp(1e-4, 1e4).sqrt()
