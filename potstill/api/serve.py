@@ -34,6 +34,15 @@ class ServeResult:
         return "Stopped; every request that had arrived was answered."
 
 
+class ServeOptions(TypedDict, total=False):
+    """The options of `serve` about what it does besides answering."""
+
+    watch: Annotated[bool, "Load a bundle anew when its folder gets another; SIGHUP does so in any case."]
+    mlflow: Annotated[bool, "Answer /invocations as MLflow does, not as SageMaker does."]
+    log: Annotated[str | Path, "Write a line of JSON a request to a file; it holds no text."]
+    log_texts: Annotated[bool, "Texts and labels go into the log, and onto the page."]
+
+
 class LimitOptions(TypedDict, total=False):
     """The options of `serve` about its limits."""
 
@@ -45,6 +54,10 @@ class LimitOptions(TypedDict, total=False):
     threads: Annotated[int, "The processors that each model uses; else all."]
 
 
+class AllOptions(ServeOptions, LimitOptions, total=False):
+    """All of them."""
+
+
 def serve(
     models: Annotated[str | Path, "Folders of runs or bundles, or NAME=FOLDER; the first is the default.", SEVERAL],
     *,
@@ -52,7 +65,7 @@ def serve(
     port: Annotated[int, "The port; 0 takes any free one."] = PORT,
     key_file: Annotated[str | Path | None, "A file with the keys callers may use, one a line."] = None,
     reporter: ProgressReporter | None = None,
-    **options: Unpack[LimitOptions],
+    **options: Unpack[AllOptions],
 ) -> ServeResult:
     """Serve bundles over HTTP until Ctrl-C or SIGTERM, which answer the requests in flight first.
 
@@ -66,26 +79,38 @@ def serve(
         MissingExtra: starlette or uvicorn is not installed.
     """
     from potstill.serving.access import read_access
-    from potstill.serving.app import Service
+    from potstill.serving.app import Service, served_protocols
+    from potstill.serving.metrics import ServingMetrics
     from potstill.serving.pool import ModelPool, name_bundles
+    from potstill.serving.request_log import RequestLog
     from potstill.serving.server import Address, serve_until_stopped
 
     folders = name_bundles(models if isinstance(models, tuple | list) else (models,))
     access = read_access(as_path_or_none(key_file), os.environ, host)
-    pool = ModelPool(folders, _limits(options), threads=options.get("threads"))
+    metrics = ServingMetrics()
+    pool = ModelPool(folders, _limits(options), threads=options.get("threads"), on_batch=metrics.batch)
+    file, texts = as_path_or_none(options.get("log")), bool(options.get("log_texts"))
+    service = Service(
+        pool,
+        access,
+        served_protocols(mlflow=bool(options.get("mlflow"))),
+        metrics,
+        RequestLog(file, texts=texts) if file or texts else None,
+    )
 
     def ready(url: str) -> None:
         if reporter is not None:
             reporter.info(f"Serving {', '.join(folders)} at {url}   (Ctrl-C ends it)")
 
-    serve_until_stopped(Service(pool, access), Address(host, port), ready)
+    serve_until_stopped(service, Address(host, port), ready, watch=bool(options.get("watch")))
     return ServeResult(tuple(folders))
 
 
-def _limits(options: LimitOptions) -> ServingLimits:
+def _limits(options: AllOptions) -> ServingLimits:
     from potstill.serving.limits import ServingLimits
 
-    low = next((name for name, value in options.items() if isinstance(value, int) and value < 1), None)
+    named = [name for name in LimitOptions.__annotations__ if options.get(name) is not None]
+    low = next((name for name in named if int(str(options[name])) < 1), None)  # type: ignore[literal-required]
     if low is not None:
         raise BadSpec(f"--{low.replace('_', '-')} is below one.", "Give one or more, or leave it out.")
     usual = ServingLimits()

@@ -1,4 +1,4 @@
-"""The served models as a starlette app: the routes of all protocols, made from their tables."""
+"""The served models as a starlette app: the routes of all protocols, made from their tables, and the pages."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from potstill import __version__
 from potstill.errors import PotstillError, RequestRefused, missing_extra
 from potstill.serving.access import Access
 from potstill.serving.exchange import CallerGone, answer_or_leave, check_media, read_body
+from potstill.serving.metrics import ServingMetrics
+from potstill.serving.model import ModelAnswer, ServedModel
+from potstill.serving.pages import front_page, page_routes
 from potstill.serving.pool import ModelPool
 from potstill.serving.protocols.base import (
     Fact,
     Incoming,
     Operation,
+    Question,
     RenderedReply,
     ServingProtocol,
     Situation,
     as_refusal,
 )
-from potstill.serving.protocols.tei import TEI
+from potstill.serving.protocols.classify import CLASSIFY
+from potstill.serving.protocols.label import LABEL
+from potstill.serving.protocols.mlflow import MLFLOW
+from potstill.serving.protocols.open_inference import OPEN_INFERENCE
+from potstill.serving.protocols.tei import SAGEMAKER, TEI, render_health
+from potstill.serving.request_log import LoggedRequest, RequestLog, utc_now
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,21 +45,19 @@ SECURITY_HEADERS = {
     "cache-control": "no-store",
     "cross-origin-resource-policy": "same-origin",
 }
+LEFT = 499  # nginx's status for a caller who closed the connection; it is never sent
 Endpoint = Callable[["Request"], Awaitable["Response"]]
 
 
-@dataclass(frozen=True)
-class ServedProtocols:
-    """The protocols of a server; the first one renders errors of addresses that none of them has."""
+def served_protocols(*, mlflow: bool = False) -> tuple[ServingProtocol, ...]:
+    """The protocols of a server; `/invocations` is SageMaker's, or with `mlflow` MLflow's.
 
-    protocols: tuple[ServingProtocol, ...] = (TEI,)
-
-    def of_path(self, path: str) -> ServingProtocol:
-        """The protocol whose routes begin like this path."""
-        for protocol in self.protocols:
-            if any(path.startswith(each) for each in protocol.prefixes):
-                return protocol
-        return self.protocols[0]
+    The first one renders the errors of addresses that none of them has.
+    """
+    if mlflow:
+        return (TEI, OPEN_INFERENCE, CLASSIFY, LABEL, MLFLOW)
+    tei = replace(TEI, operations=TEI.operations + SAGEMAKER, prefixes=(*TEI.prefixes, "/invocations"))
+    return (tei, OPEN_INFERENCE, CLASSIFY, LABEL)
 
 
 @dataclass(frozen=True)
@@ -61,15 +68,33 @@ class Service:
         pool: the models.
         access: who may ask.
         protocols: the protocols that are served.
+        metrics: what is counted.
+        log: of requests; None for none.
     """
 
     pool: ModelPool
     access: Access = Access()  # noqa: RUF009 - frozen
-    protocols: ServedProtocols = field(default_factory=ServedProtocols)
+    protocols: tuple[ServingProtocol, ...] = field(default_factory=served_protocols)
+    metrics: ServingMetrics = field(default_factory=ServingMetrics)
+    log: RequestLog | None = None
 
     def situation(self) -> Situation:
         """What routes about the server may look at."""
         return Situation(tuple(self.pool), self.pool.default, self.pool.ready, self.pool.limits, __version__)
+
+    def protocol_of(self, path: str) -> ServingProtocol:
+        """The protocol whose addresses begin like this path."""
+        fits = (each for each in self.protocols if any(path.startswith(prefix) for prefix in each.prefixes))
+        return next(fits, self.protocols[0])
+
+
+@dataclass
+class Exchange:
+    """What is known of a request when it ends, for the counters and the log."""
+
+    question: Question[Any] | None = None
+    answer: ModelAnswer | None = None
+    reason: str = ""
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -89,66 +114,115 @@ def create_app(service: Service) -> ASGIApp:
         reason = {404: "route", 405: "method"}.get(status, "shape")
         what = "There is no such address." if status == 404 else "The address is read with another method."
         refusal = RequestRefused(reason, what, "GET /docs lists all addresses.")
-        return _response(service.protocols.of_path(request.url.path).refuse(refusal))
+        return _response(service.protocol_of(request.url.path).refuse(refusal))
 
-    return Starlette(routes=_routes(service), exception_handlers={HTTPException: refuse_address})
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, PotstillError)
+        return _response(service.protocol_of(request.url.path).refuse(as_refusal(error)))
+
+    handlers: Mapping[Any, Any] = {HTTPException: refuse_address, PotstillError: refuse}
+    return Starlette(routes=_routes(service), exception_handlers=handlers)
 
 
 def _routes(service: Service) -> list[Route]:
     from starlette.routing import Route
 
+    async def front(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return front_page(service)
+        return _response(render_health(service.situation(), None))
+
     routes = []
-    for protocol in service.protocols.protocols:
+    for protocol in service.protocols:
         for operation in protocol.operations:
             routes.append(Route(operation.path, _answering(service, protocol, operation), methods=["POST"]))
         for fact in protocol.facts:
-            routes.append(Route(fact.path, _telling(service, protocol, fact), methods=["GET"]))
-    return routes
+            routes.append(Route(fact.path, _facts(service, protocol, fact), methods=["GET"]))
+    return [*routes, Route("/", front, methods=["GET"]), *page_routes(service)]
 
 
 def _answering(service: Service, protocol: ServingProtocol, operation: Operation[Any]) -> Endpoint:
     """The endpoint of an operation."""
 
     async def endpoint(request: Request) -> Response:
-        started = time.perf_counter()
+        started, exchange = time.perf_counter(), Exchange()
         try:
-            reply = await _answer(service, operation, request)
+            reply = await _answer(service, operation, request, exchange)
         except CallerGone:
-            reply = RenderedReply(b"", 499)
+            exchange.reason = "dropped"
+            reply = RenderedReply(b"", LEFT)
         except PotstillError as error:
-            reply = protocol.refuse(as_refusal(error))
-            if isinstance(error, RequestRefused) and error.retry_after_s is not None:
-                reply = _with_headers(reply, {"retry-after": str(error.retry_after_s)})
+            refusal = as_refusal(error)
+            exchange.reason = refusal.reason
+            reply = protocol.refuse(refusal)
+            if refusal.retry_after_s is not None:
+                reply = _with_headers(reply, {"retry-after": str(refusal.retry_after_s)})
         except Exception as error:
             report_bug(error)
+            exchange.reason = "bug"
             reply = protocol.refuse(RequestRefused("bug", "The server failed; its log has the place."))
         elapsed = time.perf_counter() - started
+        _record(service, operation, exchange, reply.status, elapsed)
         return _response(_with_headers(reply, {"x-total-time": str(round(1000 * elapsed))}))
 
     return endpoint
 
 
-async def _answer(service: Service, operation: Operation[Any], request: Request) -> RenderedReply:
+async def _answer(service: Service, operation: Operation[Any], request: Request, exchange: Exchange) -> RenderedReply:
     headers = request.headers
     service.access.check(headers)
     check_media(headers, json_only=operation.json_only)
     body = await read_body(request.receive, headers, service.pool.limits)
-    name = request.path_params.get("model", "")
-    takes_pairs = service.pool.find(name).bundle.takes_pairs
-    question = operation.parse(Incoming(body, headers, name, takes_pairs))
+    model = _addressed(service, request)
+    bundle = model.bundle
+    incoming = Incoming(
+        body, headers, request.path_params.get("model", ""), bundle.takes_pairs, bundle.record.text_columns
+    )
+    question = exchange.question = operation.parse(incoming)
     batcher, ticket = service.pool.submit(question.model, question.texts, truncate=question.truncate)
-    return operation.render(question, await answer_or_leave(request.receive, batcher, ticket))
+    answer = await answer_or_leave(request.receive, batcher, ticket)
+    reply = operation.render(question, answer)
+    exchange.answer = answer
+    return reply
 
 
-def _telling(service: Service, protocol: ServingProtocol, fact: Fact) -> Endpoint:
+def _addressed(service: Service, request: Request) -> ServedModel:
+    """The model in the address, and the version if that names one; else the default one."""
+    model = service.pool.find(request.path_params.get("model", ""))
+    version = request.path_params.get("version", model.version)
+    if version != model.version:
+        raise RequestRefused(
+            "model", f"{model.name} has no version {version[:40]!r}.", f"It is served as version {model.version}."
+        )
+    return model
+
+
+def _record(service: Service, operation: Operation[Any], exchange: Exchange, status: int, seconds: float) -> None:
+    """Count a request, and log it if there is a log."""
+    question, answer = exchange.question, exchange.answer
+    n_texts = 0 if question is None else len(question.texts)
+    if answer is None:
+        service.metrics.failed(exchange.reason)
+    else:
+        service.metrics.answered(answer, n_texts, seconds)
+    if service.log is None:
+        return
+    about = LoggedRequest(utc_now(), operation.path, status, texts=n_texts, milliseconds=round(1000 * seconds, 3))
+    if answer is not None:
+        tokens = int(answer.computed.tokens.sum())
+        about = replace(about, model=answer.model.name, version=answer.model.version, tokens=tokens)
+    service.log.add(about, () if question is None else question.texts, answer)
+
+
+def _facts(service: Service, protocol: ServingProtocol, fact: Fact) -> Endpoint:
     """The endpoint of a fact."""
 
     async def endpoint(request: Request) -> Response:
         try:
             if not fact.public:
                 service.access.check(request.headers)
-            name = request.path_params.get("model", "")
-            model = service.pool.find(name) if name or service.pool.ready else None
+            named = "model" in request.path_params
+            model = _addressed(service, request) if named or service.pool.loaded else None
             return _response(fact.render(service.situation(), model))
         except PotstillError as error:
             return _response(protocol.refuse(as_refusal(error)))

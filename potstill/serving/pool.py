@@ -13,7 +13,7 @@ from pathlib import Path
 from potstill.bundle.bundle import Text
 from potstill.bundle.record import RECORD_FILE
 from potstill.data.paths import as_path
-from potstill.errors import BadSpec, PotstillError, RequestRefused, did_you_mean
+from potstill.errors import BadSpec, RequestRefused, did_you_mean
 from potstill.serving.batching import Batcher, BatchFacts, Ticket
 from potstill.serving.limits import ServingLimits
 from potstill.serving.model import ServedModel
@@ -55,9 +55,14 @@ class ModelPool:
         return next(iter(self.folders))
 
     @property
-    def ready(self) -> bool:
+    def loaded(self) -> bool:
         """Whether every model is loaded and warm."""
-        return len(self._batchers) == len(self.folders) and not self._draining
+        return len(self._batchers) == len(self.folders)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are welcome: every model is loaded, and the server is not being stopped."""
+        return self.loaded and not self._draining
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter([batcher.model for batcher in self._batchers.values()])
@@ -185,12 +190,3 @@ def _name_of(argument: str | Path) -> tuple[str, Path]:
 
 def _suggested(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model"
-
-
-def load_or_keep(pool: ModelPool, name: str) -> PotstillError | None:
-    """Load a model anew; the error if that failed and the old one goes on."""
-    try:
-        pool.load(name)
-    except PotstillError as error:
-        return error
-    return None

@@ -20,6 +20,7 @@ from potstill.annotation.web.connections import ConnectionLimits, Connections
 from potstill.errors import BadSpec, PotstillError, missing_extra
 from potstill.serving.app import Service, create_app
 from potstill.serving.limits import ServingLimits
+from potstill.serving.reload import Reloader, on_hangup
 
 if TYPE_CHECKING:
     import uvicorn
@@ -75,13 +76,16 @@ class ArrivalMarks:
             self._connections.mark(scope["client"], answering=False)
 
 
-def serve_until_stopped(service: Service, address: Address, on_ready: Callable[[str], None]) -> None:
+def serve_until_stopped(
+    service: Service, address: Address, on_ready: Callable[[str], None], *, watch: bool = False
+) -> None:
     """Serve until SIGTERM or Ctrl-C; requests in flight are answered first.
 
     Args:
         service: the models, loaded or not, and who may ask.
         address: where to listen.
         on_ready: called with the URL once every model is loaded and warm.
+        watch: load a bundle anew when its record changes; SIGHUP loads all anew in any case.
 
     Raises:
         BadSpec: the address cannot be listened on.
@@ -95,12 +99,16 @@ def serve_until_stopped(service: Service, address: Address, on_ready: Callable[[
 
         async def run() -> None:
             loading = asyncio.create_task(_load(service, lambda: on_ready(url), server, failure))
+            watching = asyncio.create_task(_watch(service, server, loading, on_change=watch))
             await server.serve(sockets=[listener])
+            watching.cancel()
             await loading
 
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(run())
         service.pool.close()
+        if service.log is not None:
+            service.log.close()
         if failure:
             raise failure[0]
 
@@ -114,6 +122,26 @@ async def _load(
     except PotstillError as error:
         failure.append(error)
         server.should_exit = True
+
+
+async def _watch(service: Service, server: uvicorn.Server, loading: asyncio.Task[None], *, on_change: bool) -> None:
+    """Once the models are loaded, load them anew on SIGHUP and, if asked for, when they change."""
+    reloader = Reloader(service.pool, service.metrics)
+    reloader.remember()
+    await asyncio.wait([loading])
+    running: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        if service.log is not None:
+            service.log.reopen()
+        task = asyncio.create_task(asyncio.to_thread(reloader.reload_all))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    on_hangup(reload, lambda: server.handle_exit(signal.SIGTERM, None))
+    if on_change:
+        await reloader.watch()
+    await asyncio.Event().wait()
 
 
 def make_server(service: Service) -> uvicorn.Server:

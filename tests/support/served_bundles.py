@@ -24,6 +24,7 @@ from potstill.serving.access import Access
 from potstill.serving.app import Service
 from potstill.serving.batching import Batcher
 from potstill.serving.limits import ServingLimits
+from potstill.serving.metrics import ServingMetrics
 from potstill.serving.model import Computed, ServedModel
 from potstill.serving.pool import ModelPool
 from potstill.serving.server import Address, listening_socket, make_server
@@ -46,7 +47,7 @@ def write_bundle(folder: Path, kind: TaskKind = "single") -> Path:
     if kind == "multi":
         gold = np.asarray(lesson.targets) > 0.5
     student = LinearStudent(StudentConfig(LABELS, kind=kind)).fit(replace(lesson, texts=texts))
-    export(student, folder, task=task, texts=texts, gold=gold)
+    export(student, folder, task=task, texts=texts * 3, gold=np.concatenate([gold] * 3), calibrate=True)
     return folder
 
 
@@ -105,9 +106,10 @@ def serving(
 ) -> Iterator[Served]:
     """A server in a thread of this process, all models loaded."""
     named = {"small": folders} if isinstance(folders, Path) else folders
-    pool = ModelPool(named, limits or ServingLimits(), threads=1)
+    metrics = ServingMetrics()
+    pool = ModelPool(named, limits or ServingLimits(), threads=1, on_batch=metrics.batch)
     pool.load_all()
-    server = make_server(Service(pool, Access(keys), **more))
+    server = make_server(Service(pool, Access(keys), metrics=metrics, **more))
     with listening_socket(Address()) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -32,12 +32,14 @@ class Incoming:
         headers: by lower-case name.
         model: the name in the address; "" for the default one.
         takes_pairs: whether that model compares two texts.
+        text_columns: the columns of the table it was trained on; empty if unknown.
     """
 
     body: bytes
     headers: Mapping[str, str]
     model: str
     takes_pairs: bool
+    text_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

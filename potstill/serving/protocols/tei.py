@@ -311,7 +311,11 @@ TEI = ServingProtocol(
         Fact("/models/{model}/info", "A model, its labels, and the limits.", render_info),
         Fact("/health", "200 if every model is loaded and warm, else 503.", render_health, public=True),
         Fact("/ping", "The same.", render_health, public=True),
-        Fact("/", "The same.", render_health, public=True),
     ),
     refuse,
+)
+# Left out by a server that answers as MLflow does.
+SAGEMAKER = tuple(
+    Operation(path, PREDICT, parse_predict, render_scores, PredictRequest, SCORES)
+    for path in ("/invocations", "/models/{model}/invocations")
 )
