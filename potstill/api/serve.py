@@ -79,11 +79,11 @@ def serve(
         MissingExtra: starlette or uvicorn is not installed.
     """
     from potstill.serving.access import read_access
-    from potstill.serving.app import Service, served_protocols
     from potstill.serving.metrics import ServingMetrics
     from potstill.serving.pool import ModelPool, name_bundles
     from potstill.serving.request_log import RequestLog
     from potstill.serving.server import Address, serve_until_stopped
+    from potstill.serving.service import Service, served_protocols
 
     folders = name_bundles(models if isinstance(models, tuple | list) else (models,))
     access = read_access(as_path_or_none(key_file), os.environ, host)

@@ -6,17 +6,13 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from potstill import __version__
 from potstill.errors import PotstillError, RequestRefused, missing_extra
-from potstill.serving.access import Access
 from potstill.serving.exchange import CallerGone, answer_or_leave, check_media, read_body
-from potstill.serving.metrics import ServingMetrics
 from potstill.serving.model import ModelAnswer, ServedModel
 from potstill.serving.pages import front_page, page_routes
-from potstill.serving.pool import ModelPool
 from potstill.serving.protocols.base import (
     Fact,
     Incoming,
@@ -24,15 +20,11 @@ from potstill.serving.protocols.base import (
     Question,
     RenderedReply,
     ServingProtocol,
-    Situation,
     as_refusal,
 )
-from potstill.serving.protocols.classify import CLASSIFY
-from potstill.serving.protocols.label import LABEL
-from potstill.serving.protocols.mlflow import MLFLOW
-from potstill.serving.protocols.open_inference import OPEN_INFERENCE
-from potstill.serving.protocols.tei import SAGEMAKER, TEI, render_health
-from potstill.serving.request_log import LoggedRequest, RequestLog, utc_now
+from potstill.serving.protocols.tei import render_health
+from potstill.serving.request_log import LoggedRequest, utc_now
+from potstill.serving.service import Service
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -47,45 +39,6 @@ SECURITY_HEADERS = {
 }
 LEFT = 499  # nginx's status for a caller who closed the connection; it is never sent
 Endpoint = Callable[["Request"], Awaitable["Response"]]
-
-
-def served_protocols(*, mlflow: bool = False) -> tuple[ServingProtocol, ...]:
-    """The protocols of a server; `/invocations` is SageMaker's, or with `mlflow` MLflow's.
-
-    The first one renders the errors of addresses that none of them has.
-    """
-    if mlflow:
-        return (TEI, OPEN_INFERENCE, CLASSIFY, LABEL, MLFLOW)
-    tei = replace(TEI, operations=TEI.operations + SAGEMAKER, prefixes=(*TEI.prefixes, "/invocations"))
-    return (tei, OPEN_INFERENCE, CLASSIFY, LABEL)
-
-
-@dataclass(frozen=True)
-class Service:
-    """What the routes share.
-
-    Attributes:
-        pool: the models.
-        access: who may ask.
-        protocols: the protocols that are served.
-        metrics: what is counted.
-        log: of requests; None for none.
-    """
-
-    pool: ModelPool
-    access: Access = Access()  # noqa: RUF009 - frozen
-    protocols: tuple[ServingProtocol, ...] = field(default_factory=served_protocols)
-    metrics: ServingMetrics = field(default_factory=ServingMetrics)
-    log: RequestLog | None = None
-
-    def situation(self) -> Situation:
-        """What routes about the server may look at."""
-        return Situation(tuple(self.pool), self.pool.default, self.pool.ready, self.pool.limits, __version__)
-
-    def protocol_of(self, path: str) -> ServingProtocol:
-        """The protocol whose addresses begin like this path."""
-        fits = (each for each in self.protocols if any(path.startswith(prefix) for prefix in each.prefixes))
-        return next(fits, self.protocols[0])
 
 
 @dataclass

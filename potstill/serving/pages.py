@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from potstill.serving.app import Service
+    from potstill.serving.service import Service
 
 
 def page_routes(service: Service) -> list[Route]:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from potstill.annotation.web.connections import ConnectionLimits, Connections
 from potstill.errors import BadSpec, PotstillError, missing_extra
-from potstill.serving.app import Service, create_app
+from potstill.serving.app import create_app
 from potstill.serving.limits import ServingLimits
 from potstill.serving.reload import Reloader, on_hangup
+from potstill.serving.service import Service
 
 if TYPE_CHECKING:
     import uvicorn

@@ -14,10 +14,10 @@ from support.browser import Page, browsing, chromium
 from support.served_bundles import KEY, Served, ask, serve_process, serving, write_bundle
 
 from potstill.errors import BadSpec
-from potstill.serving.app import served_protocols
 from potstill.serving.metrics import ServingMetrics
 from potstill.serving.reload import Reloader
 from potstill.serving.request_log import RequestLog
+from potstill.serving.service import served_protocols
 
 SOUP = "the soup and the bread"
 

@@ -10,7 +10,7 @@ import pytest
 from support.served_bundles import LABELS, Served, serving
 
 from potstill.bundle.bundle import load
-from potstill.serving.app import served_protocols
+from potstill.serving.service import served_protocols
 
 SOUP, GOAL = "the soup and the bread", "a goal in the stadium"
 

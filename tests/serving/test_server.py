@@ -19,10 +19,10 @@ from support.served_bundles import KEY, GatedModel, ask, put, serve_process, ser
 from potstill import cli
 from potstill.bundle.bundle import load
 from potstill.serving.access import KEY_VARIABLE
-from potstill.serving.app import Service
 from potstill.serving.limits import ServingLimits
 from potstill.serving.pool import ModelPool
 from potstill.serving.server import Address, listening_socket, make_server
+from potstill.serving.service import Service
 
 BODY = {"inputs": "the soup"}
 

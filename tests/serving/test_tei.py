@@ -46,8 +46,9 @@ def test_two_strings_are_a_pair_and_three_are_refused(served: Served, pair_folde
 
 
 def test_several_labels_a_text_have_a_probability_each(served: Served, multilabel_folder: Path) -> None:
-    wanted = load(multilabel_folder).predict_proba([SOUP])[0]
-    found = scores(served.ask("/models/several/predict", {"inputs": SOUP}).json())
+    text = f"{SOUP}, {GOAL}"
+    wanted = load(multilabel_folder).predict_proba([text])[0]
+    found = scores(served.ask("/models/several/predict", {"inputs": text}).json())
     assert found == dict(zip(LABELS, wanted.tolist(), strict=True))
     assert abs(sum(found.values()) - 1) > 1e-3
 

@@ -21,13 +21,13 @@ from potstill.bundle.export.export import export
 from potstill.data.pairs import join_pair
 from potstill.data.task import Task, TaskKind
 from potstill.serving.access import Access
-from potstill.serving.app import Service
 from potstill.serving.batching import Batcher
 from potstill.serving.limits import ServingLimits
 from potstill.serving.metrics import ServingMetrics
 from potstill.serving.model import Computed, ServedModel
 from potstill.serving.pool import ModelPool
 from potstill.serving.server import Address, listening_socket, make_server
+from potstill.serving.service import Service
 from potstill.students.base import StudentConfig
 from potstill.students.linear import LinearStudent
 from potstill.testing import StudentContract
