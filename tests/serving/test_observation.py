@@ -92,15 +92,15 @@ def test_a_bundle_is_loaded_anew_and_a_damaged_one_is_not(bundle_folder: Path, t
         reloader.remember()
         reloader.reload_changed()
         assert said == []
-        graph = (folder / "model.onnx").read_bytes()
-        (folder / "model.onnx").write_bytes(b"half a copy")
+        graph = (folder / "onnx" / "model.onnx").read_bytes()
+        (folder / "onnx" / "model.onnx").write_bytes(b"half a copy")
         (folder / "potstill.json").touch()
         reloader.reload_changed()
         reloader.reload_changed()
         assert len(said) == 1
         assert "served as before" in said[0]
         assert server.ask("/predict", {"inputs": SOUP}).status == 200
-        (folder / "model.onnx").write_bytes(graph)
+        (folder / "onnx" / "model.onnx").write_bytes(graph)
         reloader.reload_changed()
         assert "loaded anew" in said[1]
         assert server.ask("/predict", {"inputs": SOUP}).status == 200
