@@ -124,6 +124,7 @@ QUESTIONS = {
     "it reaches labels without gold (AMZN: 335 labels; here a third has none)": ("sparse pgkd", "sparse base"),
     "(beyond the paper) better than labelling real texts for the same seconds": ("pgkd", "labelling"),
     "(beyond the paper) better than as many more gold texts": ("pgkd", "more gold"),
+    "(beyond the paper) asking again for rejected texts helps, `top_up = 2`": ("top up", "pgkd"),
     '(beyond the paper) checking the labels helps, `agree = "teacher"`': ("agree teacher", "pgkd"),
     "(beyond the paper) `noisy_labels` helps": ("noisy labels", "pgkd"),
     "(beyond the paper) `soft_labels` helps": ("soft labels", "pgkd"),

@@ -54,6 +54,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "no report": {"name": "pgkd", "validation_report": False},
     "no hard negatives": {"name": "pgkd", "hard_negatives": False},
     "like EvoKD": {"name": "pgkd", "validation_report": False, "hard_negatives": False},
+    "top up": {"name": "pgkd", "top_up": 2},
     "agree teacher": {"name": "pgkd", "agree": "teacher"},
     "noisy labels": {"name": "pgkd", "noisy_labels": True},
     "soft labels": {"name": "pgkd", "soft_labels": True},
