@@ -100,7 +100,7 @@ def _padded_batches() -> Iterator[None]:
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    with patch.object(training, "_eager_attention", lambda network: _as_it_is()):
+    with patch.object(training, "eager_attention", lambda network: _as_it_is()):
         yield
 
 

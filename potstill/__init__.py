@@ -17,8 +17,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __version__ = "0.2.0"
 
 _WHERE = {
-    "load": "potstill.bundle.bundle",
+    "load": "potstill.bundle.load",
     "Bundle": "potstill.bundle.bundle",
+    "EntityBundle": "potstill.bundle.entity_bundle",
     "Classifier": "potstill.api.sklearn",
     "Task": "potstill.data.task",
     "Pool": "potstill.data.pool",

@@ -27,6 +27,8 @@ TORCH_ROOMS = {
         "transformers_export",
         "torch_onnx",
         "encoder_training",
+        "network_settings",
+        "tagger_network",
     )
 }
 TORCH_ROOMS |= {

@@ -52,6 +52,7 @@ OTHER_MEANINGS = {
     ("study/spec.py", "kd"): "a table of a study's TOML file",
     # Recipes lie above the run, so it cannot ask them; these three are its defaults, on one line.
     ("run/spec.py", "kd"): "the default",
+    ("run/spec.py", "finetune"): "the default of a task of entities",
     ("run/spec.py", "annotate"): "the default with people as the teacher",
     ("run/spec.py", "pgkd"): "the default with a flag of PGKD's ablations",
 }

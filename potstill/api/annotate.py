@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from potstill.api.table_options import SEVERAL, FileOptions, TableOptions, file_reading
 from potstill.data.paths import as_path, as_path_or_none
+from potstill.errors import BadSpec
 from potstill.students import BASELINE_STUDENT
 
 if TYPE_CHECKING:
@@ -169,5 +170,10 @@ def label_errors(
 
     given = spec_overrides(None, None, 1, {**options, "test_share": 0, "validation_share": 0})
     order = read_inputs(data, None, given)
+    if order.task.output is not None:
+        raise BadSpec(
+            "Labels are checked, and these data have marked entities.",
+            "To check a column of labels: --kind single --label COLUMN",
+        )
     found = find_label_errors(order.pool.labelled("train"), order.task, student=student, seed=seed)
     return found if out is None else found.write(as_path(out), guard_formulas=guard_formulas)

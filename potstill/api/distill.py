@@ -82,11 +82,11 @@ class DistillResult:
     folder: Path
     report: Report
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The student's label for each text."""
-        from potstill.bundle.bundle import load
+    def predict(self, texts: Sequence[str]) -> list[Any]:
+        """The student's label for each text, or its entities."""
+        from potstill.bundle.load import load
 
-        return load(self.folder).predict(texts)
+        return list(load(self.folder).predict(texts))
 
     def to_json(self) -> JsonObject:
         """The report."""
@@ -150,7 +150,8 @@ def distill(
         run.client.gives_up_batches = gives_up
         report = finished_report(run)
         if report is None:
-            trained = recipe(run)
+            labels = inputs.task.output is None
+            trained = recipe(run) if labels else recipe.find_entities(run)
             texts = tuple(inputs.columns[name] for name in ("text", "text_b") if name in inputs.columns)
             report = finish_run(
                 run,
@@ -159,7 +160,7 @@ def distill(
                 source=inputs.source,
                 text_columns=texts,
                 layout=inputs.layout,
-                out_of_fold=out_of_fold_scores(run, recipe),
+                out_of_fold=out_of_fold_scores(run, recipe) if labels else None,
             )
         return DistillResult(folder, report)
 
@@ -262,6 +263,11 @@ def plan(
     check = options.pop("check", False)
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options), recipe_validates)
     _check_learnable(inputs)
+    if inputs.task.output is not None and (measure or page is not None):
+        raise BadSpec(
+            f"Strategies are compared for tasks of labels, and this one is of entities: {NO_COMPARISON}.",
+            "Leave --measure and --page out.",
+        )
     asked = [flag for flag, given in (("--measure", measure), ("--page", page is not None)) if given]
     if asked and inputs.task.kind == "multi":
         raise BadSpec(
@@ -270,7 +276,8 @@ def plan(
         )
     wanted = bool(asked) or "usd_per_label" in inputs.spec.prices
     wanted = wanted or recipe_kind(inputs.spec.procedure.name).compares_strategies
-    comparison = compare_options(inputs, measure=bool(measure)) if wanted and inputs.task.kind != "multi" else None
+    wanted = wanted and inputs.task.kind not in ("multi", "text2text")
+    comparison = compare_options(inputs, measure=bool(measure)) if wanted else None
     if page is not None and comparison is not None:
         with atomic_file(as_path(page)) as path:
             path.write_text(comparison.page(), encoding="utf-8")

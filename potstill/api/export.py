@@ -10,6 +10,7 @@ from potstill.data.paths import as_path, as_text
 
 if TYPE_CHECKING:
     from potstill.bundle.bundle import Bundle
+    from potstill.bundle.entity_bundle import EntityBundle
     from potstill.data.task import JsonObject
 
 
@@ -23,7 +24,7 @@ class ExportResult:
     """
 
     folder: Path
-    bundle: Bundle
+    bundle: Bundle | EntityBundle
 
     @property
     def files(self) -> dict[str, int]:
@@ -54,8 +55,8 @@ def export(
     Raises:
         RunNotFound: there is no bundle, or the folder holds something else.
     """
-    from potstill.bundle.bundle import load
     from potstill.bundle.export.copy_bundle import copy_bundle
+    from potstill.bundle.load import load
 
     target = as_path(folder)
     return ExportResult(target, copy_bundle(load(model), target, slim=bool(slim)))

@@ -15,14 +15,14 @@ from potstill.ledger.prices import parse_usd
 from potstill.procedures import LABELS_ONLY_PROCEDURE
 from potstill.run.inputs import RunInputs, read_inputs, spec_overrides
 from potstill.run.spec import DEFAULT_PROCEDURE
-from potstill.students import DEFAULT_STUDENT
+from potstill.students import DEFAULT_STUDENT, ENTITY_STUDENT
 from potstill.teachers import DEFAULT_TEACHER, TRAINED_TEACHER
 
 SPEC_FILE = "potstill.toml"
 SHOWN_LABELS = 30
 # What of a file's layout is written, and what it means.
 LAYOUT_KEYS = {
-    "format": "csv, tsv, jsonl, json, parquet, excel or txt (one text a line)",
+    "format": "csv, tsv, jsonl, json, parquet, excel, conll (a word and its tag a line) or txt (one text a line)",
     "sheet": "of the workbook: a name, or a number from 1",
     "encoding": "of the file's bytes",
     "delimiter": 'between the cells: one character, or "tab"',
@@ -33,6 +33,12 @@ LAYOUT_KEYS = {
 }
 # These are comments unless they were named or guessed: as values they would keep the reader from looking at the file.
 COMMENTED = ("format", "sheet", "quotes", "escape", "skip_rows")
+TEACHER = """[teacher]
+name = {}  # or "openai:MODEL", "trained:BACKBONE"
+
+"""
+STUDENT = f'{json.dumps(DEFAULT_STUDENT)}  # or "static", "linear"'
+OTHER_RECIPES = '  # or "finetune", "kd"'
 MISSING = '# missing = ["nan", "N/A"]  # words in a label cell that mean: no label; without this line the usual ones'
 
 
@@ -94,14 +100,19 @@ def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None) ->
     task = order.task
     labels = ",\n  ".join(_quoted(label) for label in task.labels)
     descriptions = "\n".join(f'# {_quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
+    entities, labels_only = task.output is not None, task.kind in ("multi", "text2text")
+    form = f"form = {_quoted(task.output.form)}  # of the answers\n" if task.output is not None else ""
+    teacher = "" if entities else TEACHER.format(_quoted(TRAINED_TEACHER if task.kind == "multi" else DEFAULT_TEACHER))
+    student = f'{_quoted(ENTITY_STUDENT)}  # or "{ENTITY_STUDENT}:WEIGHTS"' if entities else STUDENT
+    recipe = _quoted(LABELS_ONLY_PROCEDURE if labels_only else DEFAULT_PROCEDURE) + ("" if entities else OTHER_RECIPES)
     sum_usd = f"budget = {_quoted(str(budget))}" if budget is not None else "budget = 1.00"
     return f"""# The settings of a run. Start it with: potstill distill {SPEC_FILE}
 {sum_usd}  # US dollars for everything: model calls, labels, compute
 
 [task]
 name = {_quoted(task.name)}
-kind = {_quoted(task.kind)}  # one text and one label (single), two texts (pair), several labels (multi)
-labels = [
+kind = {_quoted(task.kind)}  # one text and one label (single), two texts (pair), several labels (multi), or text2text
+{form}labels = [
   {labels},
 ]
 # instruction = "Decide what the customer wants."
@@ -115,14 +126,11 @@ file = {_quoted(files[0] if len(files) == 1 else list(files))}  # or: train = ".
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 
-[teacher]
-name = {_quoted(TRAINED_TEACHER if task.kind == "multi" else DEFAULT_TEACHER)}  # or "openai:MODEL", "trained:BACKBONE"
-
-[student]
-name = {_quoted(DEFAULT_STUDENT)}  # or "static", "linear"
+{teacher}[student]
+name = {student}
 
 [procedure]
-name = {_quoted(LABELS_ONLY_PROCEDURE if task.kind == "multi" else DEFAULT_PROCEDURE)}  # or "finetune", "kd"
+name = {recipe}
 
 [prices]
 # usd_per_hour = 0.10  # this machine

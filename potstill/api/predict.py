@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,21 +15,26 @@ from potstill.data.printable import escape_controls
 
 if TYPE_CHECKING:
     from potstill.bundle.bundle import Bundle, Prediction
+    from potstill.bundle.entity_bundle import EntityBundle, PredictedEntity
     from potstill.bundle.label_file import LabelFileOptions, LabelFileResult
     from potstill.data.tables import ReadOptions
     from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
 
+TASKS = ".json"  # of an output that is a list of tasks for Label Studio
+SHOWN_TEXT = 100  # characters of a text above its entities
+
 
 @dataclass(frozen=True)
 class PredictResult:
-    """The predictions for some texts (or pairs), or the files they were written to."""
+    """The predictions for some texts (or pairs), or the files they were written to; `entities` of a task of them."""
 
     texts: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     label_sets: tuple[tuple[str, ...], ...] = ()
     files: tuple[LabelFileResult, ...] = ()
     multilabel: bool = False
+    entities: tuple[tuple[PredictedEntity, ...], ...] | None = None
 
     @property
     def file(self) -> Path | None:
@@ -45,6 +51,9 @@ class PredictResult:
         files = [each.to_json() for each in self.files]
         if files:
             return files[0] if len(files) == 1 else {"files": files}
+        if self.entities is not None:
+            found = zip(self.texts, self.entities, strict=True)
+            return {"predictions": [{"text": text, "entities": [e.to_json() for e in own]} for text, own in found]}
         return {"predictions": list(self._objects())}
 
     def _objects(self) -> Iterator[JsonObject]:
@@ -65,6 +74,8 @@ class PredictResult:
         """One line a text: label, confidence, a question mark where the student is not confident, text."""
         if self.files:
             return "\n".join(each.to_text() for each in self.files)
+        if self.entities is not None:
+            return "\n".join(self._entity_lines(self.entities))
         width = max(map(len, self.labels), default=0)
         lines = []
         for row, (text, label, one) in enumerate(zip(self.texts, self.labels, self.predictions, strict=True)):
@@ -78,6 +89,17 @@ class PredictResult:
         if any(one.confident is False or not one.in_scope for one in self.predictions):
             lines.append("? = the student is not confident, or the text is unlike its held-out texts.")
         return "\n".join(lines)
+
+    def _entity_lines(self, entities: tuple[tuple[PredictedEntity, ...], ...]) -> Iterator[str]:
+        """The text, and a line an entity: type, confidence, place, words."""
+        width = max((len(each.type) for found in entities for each in found), default=0)
+        for text, found in zip(self.texts, entities, strict=True):
+            yield escape_controls(" ".join(text.split())[:SHOWN_TEXT])
+            for each in found:
+                words = escape_controls(" ".join(each.text.split())[:SHOWN_TEXT])
+                yield f"  {each.type:<{width}}  {each.confidence:6.1%}  {each.start}-{each.end}  {words}"
+            if not found:
+                yield "  no entity"
 
 
 class PredictOptions(FileOptions, total=False):
@@ -97,6 +119,9 @@ def predict(
     **options: Unpack[PredictOptions],
 ) -> PredictResult:
     """Label texts, or a file of any size, with a trained student.
+
+    A student of entities finds spans: a file gets `predicted`, a list of objects with start, end, type, text and
+    confidence, and -o FILE.json writes tasks for Label Studio.
 
     A file (CSV, TSV, JSON Lines, Parquet) is read by the column that the student was trained on, keeps its columns and
     gets `predicted` and `confidence`, and where the student was calibrated on held-out texts `confident` and
@@ -118,7 +143,8 @@ def predict(
             be guaranteed.
     """
     from potstill.bundle.arguments import find_files, output_files
-    from potstill.bundle.bundle import load
+    from potstill.bundle.entity_bundle import NO_ENTITY_SETS, EntityBundle
+    from potstill.bundle.load import load
     from potstill.bundle.remembered_layout import reading_of
     from potstill.bundle.text_columns import named_columns
     from potstill.errors import BadInput
@@ -128,15 +154,19 @@ def predict(
     out = as_path_or_none(out)
     read = file_reading(options)
     bundle = load(model)
+    finds_entities, coverage = isinstance(bundle, EntityBundle), options.get("coverage")
+    if finds_entities and coverage is not None:
+        raise BadInput(*NO_ENTITY_SETS)
     if len(texts) == 1 and not isinstance(texts[0], str | Path):
-        return _predict_given(bundle, texts[0], text=text, text_b=text_b, out=out, coverage=options.get("coverage"))
-    columns = named_columns(text, text_b, pairs=bundle.takes_pairs)
+        return _predict_given(bundle, texts[0], text=text, text_b=text_b, out=out, coverage=coverage)
+    pairs = not isinstance(bundle, EntityBundle) and bundle.takes_pairs
+    columns = named_columns(text, text_b, pairs=pairs)
     files = find_files(
         texts, out=out, read=read, reading=lambda path, read: reading_of(path, bundle.record, columns, read).options
     )
     if not files:
         strings = tuple(map(str, texts))
-        return _predict_texts(bundle, _pairs(strings) if bundle.takes_pairs else strings, options.get("coverage"))
+        return _predict_texts(bundle, _pairs(strings) if pairs else strings, coverage)
     outs = output_files(files, out)
     job = partial(_predict_file, bundle, columns=columns, options=_labelling(options, read), reporter=reporter)
     done = [job(file, target) for file, target in zip(files, outs, strict=True)]
@@ -155,9 +185,16 @@ def _labelling(options: PredictOptions, read: ReadOptions) -> LabelFileOptions:
 
 
 def _predict_given(
-    bundle: Bundle, given: Any, *, text: str | None, text_b: str | None, out: Path | None, coverage: float | None
+    bundle: Bundle | EntityBundle,
+    given: Any,
+    *,
+    text: str | None,
+    text_b: str | None,
+    out: Path | None,
+    coverage: float | None,
 ) -> PredictResult:
     """Label a data frame or a list of texts."""
+    from potstill.bundle.entity_bundle import EntityBundle
     from potstill.bundle.text_columns import named_columns
     from potstill.bundle.text_inputs import read_inputs
     from potstill.data.pairs import join_pair
@@ -165,20 +202,25 @@ def _predict_given(
 
     if out is not None:
         raise BadInput(f"A {type(given).__name__} is not written to {out}.", "Leave out= away, or give a file.")
-    named = named_columns(text, text_b, pairs=bundle.takes_pairs)
+    pairs = not isinstance(bundle, EntityBundle) and bundle.takes_pairs
+    named = named_columns(text, text_b, pairs=pairs)
     values = read_inputs(given, bundle.record, named)
     texts = (each if isinstance(each, str) or each is None else join_pair(*map(str, each)) for each in values)
     return _predict_texts(bundle, tuple(text or "" for text in texts), coverage)
 
 
-def _predict_texts(bundle: Bundle, texts: tuple[str, ...], coverage: float | None) -> PredictResult:
+def _predict_texts(bundle: Bundle | EntityBundle, texts: tuple[str, ...], coverage: float | None) -> PredictResult:
+    from potstill.bundle.entity_bundle import EntityBundle
+
+    if isinstance(bundle, EntityBundle):
+        return PredictResult(texts, entities=tuple(bundle.predict(texts)))
     logits = bundle.predict_logits(texts)
     sets = () if coverage is None else tuple(bundle.prediction_sets(logits, coverage))
     return PredictResult(texts, tuple(bundle.predictions_from_logits(logits)), sets, multilabel=bundle.multilabel)
 
 
 def _predict_file(
-    bundle: Bundle,
+    bundle: Bundle | EntityBundle,
     file: Path,
     out: Path | None,
     *,
@@ -188,6 +230,7 @@ def _predict_file(
 ) -> LabelFileResult | PredictResult:
     """Label a file; a stream without an output file gives its predictions."""
     from potstill.bundle.arguments import stored_texts
+    from potstill.bundle.entity_bundle import EntityBundle
     from potstill.bundle.label_file import label_file
     from potstill.bundle.text_columns import read_texts
     from potstill.data.tables import is_stream
@@ -199,8 +242,31 @@ def _predict_file(
                 return _predict_texts(bundle, texts, options.get("coverage"))
             options = {**options, "read": read}
             return _predict_file(bundle, stored, out, columns=columns, options=options, reporter=reporter)
+    if isinstance(bundle, EntityBundle) and out is not None and out.suffix.lower() == TASKS:
+        return _predict_tasks(bundle, file, out, columns, options["read"])
     progress = None if reporter is None else partial(reporter.progress, f"Labelling {file.name}")
     return label_file(bundle, file, out=out, columns=columns, progress=progress, **options)
+
+
+def _predict_tasks(
+    bundle: EntityBundle, file: Path, out: Path, columns: tuple[str, ...], read: ReadOptions
+) -> LabelFileResult:
+    """Write the texts of a file as Label Studio's tasks, with the entities as predictions."""
+    from potstill.bundle.label_file import LabelFileResult
+    from potstill.bundle.text_columns import read_texts
+    from potstill.data.atomic import atomic_file
+    from potstill.data.entities.label_studio import marked_task
+    from potstill.evaluation.text2text.entities import Entity
+
+    texts, found_in = read_texts(file, bundle.record, columns, read)
+    tasks = []
+    for number, (text, found) in enumerate(zip(texts, bundle.iter_predictions(texts), strict=True), 1):
+        entities = tuple(Entity(each.start, each.end, each.type) for each in found)
+        tasks.append(marked_task(number, text, entities, [each.confidence for each in found], bundle.record.made_by))
+    with atomic_file(out) as path:
+        path.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8", errors="replace")
+    note = 'Import it into a project of Label Studio whose labelling config has <Labels name="label" toName="text">.'
+    return LabelFileResult(out, len(texts), found_in, (note,))
 
 
 def _pairs(texts: tuple[str, ...]) -> tuple[str, ...]:

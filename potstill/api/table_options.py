@@ -16,7 +16,9 @@ SEVERAL = "several"  # in the annotation of an argument: one or more files
 class FileOptions(TypedDict, total=False):
     """How a file is read; what is not given is guessed. An error that names one of these flags is mended by it."""
 
-    format: Annotated[str, "csv, tsv, jsonl, json, parquet, excel or txt; else by its bytes and name.", "=FORMAT"]
+    format: Annotated[
+        str, "csv, tsv, jsonl, json, parquet, excel, conll or txt; else by its bytes and name.", "=FORMAT"
+    ]
     sheet: Annotated[str, "The sheet of a workbook, by name or number; else the first one with rows."]
     encoding: Annotated[str, "Of a text file that is not UTF-8, such as cp1252."]
     delimiter: Annotated[str, "Between the cells of a CSV file: a character, or tab; else guessed.", "=CHARACTER"]
@@ -32,9 +34,14 @@ class TableOptions(FileOptions, total=False):
 
     text: Annotated[str, "The column with the text; else guessed.", COLUMN]
     text_b: Annotated[str, "The column with the second text, in a pair task; else guessed.", COLUMN]
-    label: Annotated[str, "The column with the label, or several of 0 and 1 (A,B,C); else guessed.", COLUMN]
+    label: Annotated[
+        str, "The column with the label or the marks, or several of 0 and 1 (A,B,C); else guessed.", COLUMN
+    ]
     label_separator: Annotated[str, "Between the labels in a cell, as in | ; , or json (a list); else guessed."]
-    kind: Annotated[str, "One label, two texts compared, or several labels; else guessed.", "=single|pair|multi"]
+    kind: Annotated[
+        str, "One label, two texts compared, several labels, or entities; else guessed.", "=single|pair|multi|text2text"
+    ]
+    form: Annotated[str, "Of the answers in a text2text task; else guessed.", "=entities"]
     split: Annotated[str, "The column with train, validation, test or pool; else guessed; - for none.", COLUMN]
     answer: Annotated[str, "Prodigy's column with accept, reject or ignore; else guessed; - for none.", COLUMN]
     labels: Annotated[str | list[str], "All labels; else those found in the data.", "=A,B,C"]

@@ -20,23 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle.calibration import calibration_of
-from potstill.bundle.check_graph import check_graph
-from potstill.bundle.check_record import check_record
-from potstill.bundle.layout import Precision, find_graph, precision_of
+from potstill.bundle.layout import Precision, precision_of
+from potstill.bundle.open_folder import RUST_PANIC as RUST_PANIC
+from potstill.bundle.open_folder import open_folder
 from potstill.bundle.preprocessors import PREPROCESSORS, Feeds
 from potstill.bundle.record import (
     EXPORT_AGAIN,
     RECORD_FILE,
     BundleRecord,
-    check_files,
-    newer_version,
-    read_record,
 )
-from potstill.bundle.sessions import available_cpus, open_session
+from potstill.bundle.sessions import open_session
 from potstill.bundle.text_inputs import joined_pairs, read_inputs
 from potstill.data.pairs import join_pair
-from potstill.data.paths import as_path
-from potstill.errors import BadData, BadInput, PotstillError, RunNotFound
+from potstill.errors import BadData, BadInput
 from potstill.evaluation.guarantees import (
     GUARANTEE_CONFIDENCE,
     MIN_TYPICALITY,
@@ -50,7 +46,6 @@ Floats = NDArray[np.float32]
 Text = str | tuple[str, str]  # the latter, or what `pairs.join_pair` makes of it, in a pair task
 
 TRY_OUT_TEXTS = ("A text", "")  # predicted when a bundle is loaded
-RUST_PANIC = "PanicException"  # the class of a bug in a library that is written in Rust
 MAX_BLOCK_TEXTS = 8192  # texts whose token ids are in memory at once
 NO_MULTILABEL_SETS = (
     "This student gives several labels, and nothing is guaranteed of a set of them.",
@@ -362,35 +357,18 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     Raises:
         RunNotFound: there is no bundle, it is damaged, or a newer potstill made it.
         MissingExtra: onnxruntime or tokenizers is not installed.
-        BadInput: fewer than one thread.
+        BadInput: fewer than one thread, or the bundle finds entities.
     """
-    if threads is not None and threads < 1:
-        raise BadInput(f"threads = {threads}; at least one is needed.", "Give one or more, or leave it out.")
-    folder = as_path(path)
-    if not (folder / RECORD_FILE).is_file() and (folder / "bundle" / RECORD_FILE).is_file():
-        folder = folder / "bundle"
-    record = read_record(folder)
-    check_record(record, folder)
-    if record.preprocessor.name not in PREPROCESSORS:
-        raise newer_version(folder, record.made_by)
-    chosen = find_graph(graph or record.graph, record.files)
-    check_files(folder, record, record.needed_files(chosen), verify=verify)
-    check_graph(folder / chosen, record.files_beside(chosen))
-    n_threads = threads or available_cpus()
-    try:
-        bundle = Bundle(folder, record, graph=chosen, threads=n_threads)
-        bundle.try_out()
-        return bundle
-    except BadData as error:
-        raise RunNotFound(f"{folder} is damaged: {error.message}", EXPORT_AGAIN) from error
-    except PotstillError:
-        raise
-    except BaseException as error:
-        # Any error of a library means that a file holds other values than were written; Rust's are no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != RUST_PANIC:
-            raise
-        reason = (str(error) or "no reason given").splitlines()[0][:200]
-        raise RunNotFound(f"{folder} is damaged: {type(error).__name__}: {reason}.", EXPORT_AGAIN) from error
+
+    def make(folder: Path, record: BundleRecord, chosen: str, n_threads: int) -> Bundle:
+        if record.task.output is not None:
+            raise BadInput(
+                f"{folder} finds entities, and gives no labels.",
+                "Take potstill predict, or potstill.load(...).predict(texts).",
+            )
+        return Bundle(folder, record, graph=chosen, threads=n_threads)
+
+    return open_folder(path, make, verify=verify, threads=threads, graph=graph)
 
 
 def _reopen(folder: str, graph: str, threads: int) -> Bundle:

@@ -4,7 +4,8 @@ The file is read twice: once to scan it, so that an error of reading comes befor
 label it, a block at a time. The predictions of each block are stored in a journal beside the output; the same command
 continues a job that was stopped, and the output appears whole or not at all.
 
-In a multi-label task `predicted` holds all labels of a text: a list, or in CSV separated by "|".
+In a multi-label task `predicted` holds all labels of a text: a list, or in CSV separated by "|". In a task of entities
+it holds their list, in CSV as JSON.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 
 from potstill.bundle.arguments import labelled_name
 from potstill.bundle.bundle import Bundle
+from potstill.bundle.entity_bundle import NO_ENTITY_SETS, EntityBundle
 from potstill.bundle.journal import Journal, content_key, not_own_error
 from potstill.bundle.record import RECORD_FILE, sha256
 from potstill.bundle.remembered_layout import reading_of
@@ -39,7 +41,7 @@ from potstill.data.tables import (
     write_table,
 )
 from potstill.data.task import JsonObject
-from potstill.errors import BadData
+from potstill.errors import BadData, BadInput
 
 BLOCK = 4096  # rows in memory at once
 MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
@@ -84,7 +86,7 @@ class LabelFileResult:
 
 
 def label_file(
-    bundle: Bundle,
+    bundle: Bundle | EntityBundle,
     path: Path,
     *,
     out: Path | None = None,
@@ -114,12 +116,19 @@ def label_file(
     if out.resolve() == path.resolve():
         raise BadData(f"Output and input are the same file: {out}.", "Give another one with -o.")
     read, coverage = options.get("read", ReadOptions()), options.get("coverage")
-    if coverage is not None:
+    if coverage is not None and isinstance(bundle, EntityBundle):
+        raise BadInput(*NO_ENTITY_SETS)
+    if coverage is not None and isinstance(bundle, Bundle):
         bundle.predict_sets([], coverage)  # refuses before anything is read
     reading = reading_of(path, bundle.record, columns, read)
     read = reading.options
     scan = _scan(path, out, read)
-    cells = _PredictionCells(bundle, coverage, typed=out.suffix.lower() in TYPED_SUFFIXES)
+    typed = out.suffix.lower() in TYPED_SUFFIXES
+    cells: _Cells = (
+        _EntityCells(bundle, typed=typed)
+        if isinstance(bundle, EntityBundle)
+        else _PredictionCells(bundle, coverage, typed=typed)
+    )
     available = tuple(name for name in scan.columns if name not in scan.of_bytes)
     if binary := scan.of_bytes.intersection(columns or bundle.record.text_columns):
         raise bytes_error(path.name, min(binary), available)
@@ -189,6 +198,32 @@ class _RowCounts:
             yield f"{self.found:,} rows had been labelled before the last attempt was stopped."
 
 
+class _Cells(Protocol):
+    """The predictions for a block of texts as the cells of the new columns."""
+
+    columns: list[str]
+
+    def of(self, texts: Sequence[str]) -> list[list[Any]]:
+        """A list of cells for each text."""
+
+
+class _EntityCells:
+    """The entities of a text as a list of objects, and the least confidence in one of them."""
+
+    def __init__(self, bundle: EntityBundle, *, typed: bool) -> None:
+        self._bundle, self._typed = bundle, typed
+        self.columns = ["predicted", "confidence"]
+
+    def of(self, texts: Sequence[str]) -> list[list[Any]]:
+        rows: list[list[Any]] = []
+        for found in self._bundle.predict(texts):
+            listed = [each.to_json() for each in found]
+            least = min((each.confidence for each in found), default=None)
+            shown = listed if self._typed else json.dumps(listed, ensure_ascii=False)
+            rows.append([shown, None if least is None else round(least, 4)])
+        return rows
+
+
 class _PredictionCells:
     """The predictions for a block of texts as the cells of the new columns."""
 
@@ -236,11 +271,15 @@ def _rows(
     )
 
 
-def _dialect(path: Path, scan: _FileScan, out: Path, bundle: Bundle, coverage: float | None) -> OutputDialect | None:
+def _dialect(
+    path: Path, scan: _FileScan, out: Path, bundle: Bundle | EntityBundle, coverage: float | None
+) -> OutputDialect | None:
     """How a CSV or TSV output is written; None for other formats."""
     if out.suffix.lower() not in (".csv", ".tsv"):
         return None
-    added = [*bundle.labels, "|" if bundle.multilabel else "", "" if coverage is None else json.dumps(["", ""])]
+    several = "|" if isinstance(bundle, Bundle) and bundle.multilabel else ""
+    listed = isinstance(bundle, EntityBundle) or coverage is not None
+    added = [*bundle.labels, several, json.dumps(["", ""]) if listed else ""]
     return dialect_like(path, scan.layouts[0], out.suffix, added)
 
 
@@ -290,7 +329,7 @@ def _check_own(beside: Path) -> None:
             raise not_own_error(beside, "exists and is no list of bad rows")
 
 
-def _notes(path: Path, scan: _FileScan, cells: _PredictionCells, out: Path) -> Iterator[str]:
+def _notes(path: Path, scan: _FileScan, cells: _Cells, out: Path) -> Iterator[str]:
     if scan.n_bad:
         more = f" and {scan.n_bad - len(scan.bad):,} more" if scan.n_bad > len(scan.bad) else ""
         rows = f"{scan.n_bad:,} bad row{'s' * (scan.n_bad != 1)}"
@@ -307,7 +346,7 @@ def _notes(path: Path, scan: _FileScan, cells: _PredictionCells, out: Path) -> I
 
 
 def _labelled(
-    rows: Iterator[Row], columns: TextColumns, cells: _PredictionCells, journal: Journal, counts: _RowCounts
+    rows: Iterator[Row], columns: TextColumns, cells: _Cells, journal: Journal, counts: _RowCounts
 ) -> Iterator[Row]:
     while block := list(islice(rows, BLOCK)):
         parts = columns.texts(block)

@@ -18,12 +18,14 @@ from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
 from potstill.models.features import VectorizerConfig, load_vectorizer
 from potstill.models.tokens.tokenizer import (
     EncodedTexts,
+    Ids,
     TextTokenizer,
     TokenizerConfig,
     check_texts,
     length_batches,
     pad_batch,
 )
+from potstill.models.word_units import EncodedUnits, UnitConfig, UnitTokenizer
 
 Feeds = dict[str, NDArray[Any]]
 # Tokens and texts a batch of a transformer: with more tokens the widest layer's values fall out of a core's cache, with
@@ -134,8 +136,33 @@ class PatternPreprocessor:
             yield rows, {"input_ids": filled, "attention_mask": mask}
 
 
+class UnitPreprocessor:
+    """Token ids and mask of windows, and the words that tokens stand for, for students that find entities."""
+
+    def __init__(self, folder: Path, record: JsonObject) -> None:
+        config = UnitConfig.from_json(record)
+        self._tokens = UnitTokenizer(folder / "tokenizer.json", config.max_length)
+        self._pad_id = config.pad_id
+        self.truncated = self.unknown = 0
+
+    def encode(self, texts: Sequence[str]) -> EncodedUnits:
+        """The windows and words of N texts. Raises BadData if a text is not a string."""
+        return self._tokens.encode(texts)
+
+    def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
+        """(B, T) `input_ids` and `attention_mask` with the (B,) numbers of the windows, batches sorted by length."""
+        yield from self.batches(self.encode(texts).ids)
+
+    def batches(self, ids: Sequence[Ids]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
+        """As `feeds`, of windows."""
+        for rows in length_batches([len(each) for each in ids], MAX_BATCH_TOKENS, MAX_BATCH_ROWS):
+            filled, mask = pad_batch([ids[row] for row in rows], self._pad_id)
+            yield rows, {"input_ids": filled, "attention_mask": mask}
+
+
 PREPROCESSORS: dict[str, Callable[[Path, JsonObject], Preprocessor]] = {
     "tokens": TokenPreprocessor,
     "features": FeaturePreprocessor,
     "pattern": PatternPreprocessor,
+    "units": UnitPreprocessor,
 }

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from potstill.errors import BadSpec
@@ -14,6 +14,7 @@ from potstill.evaluation.metrics import ClassScore
 from potstill.evaluation.metrics import JsonObject as JsonObject
 
 TaskKind = Literal["single", "multi", "pair", "text2text"]
+OutputForm = Literal["entities"]
 AnswerState = Literal["ok", "unparsable", "refused", "failed"]
 Split = Literal["train", "validation", "test", "pool"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -21,18 +22,33 @@ ScoreMethod = Literal["gold", "scored", "logprobs", "votes", "stated", "one-hot"
 
 
 @dataclass(frozen=True)
+class Output:
+    """The answers of a text-to-text task: with the form `entities` the spans of a text that have one of its types."""
+
+    form: OutputForm = "entities"
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(OutputForm):
+            known = ", ".join(get_args(OutputForm))
+            raise BadSpec(f"{self.form!r} is no form of an answer.", f"Take one of {known}.")
+
+
+@dataclass(frozen=True)
 class Task:
     """A decision about a text.
 
     Attributes:
-        labels: the K label names, in the order every (N, K) array of this package uses.
+        labels: the K label names, in the order every (N, K) array of this package uses; of entities the K types.
         name: a short name for reports.
         descriptions: label -> one sentence on what belongs there; may cover only some labels.
         instruction: what a teacher has to decide; empty takes a neutral default.
-        kind: one label a text (`single`), any number (`multi`), one for two texts (`pair`), or free text.
+        kind: one label a text (`single`), any number (`multi`), one for two texts (`pair`), or an answer in words or
+            spans (`text2text`).
+        output: of a text-to-text task, the form of its answers; None for all others.
 
     Raises:
-        BadSpec: fewer than two labels, an empty or duplicate name, a description of no label.
+        BadSpec: fewer than two labels (one type of entities is enough), an empty or duplicate name, a description of no
+            label, or a form of answers in a task of another kind.
     """
 
     labels: tuple[str, ...]
@@ -40,11 +56,18 @@ class Task:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     instruction: str = ""
     kind: TaskKind = "single"
+    output: Output | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         object.__setattr__(self, "descriptions", dict(self.descriptions))
-        if len(self.labels) < 2:
+        if self.output is None and self.kind == "text2text":
+            object.__setattr__(self, "output", Output())
+        if self.output is not None and self.kind != "text2text":
+            raise BadSpec(f"A task of the kind {self.kind!r} has no form of answers.", "Take the kind text2text.")
+        if self.output is not None and not self.labels:
+            raise BadSpec("A task of entities needs a type, and has none.", "Name every type an entity can have.")
+        if self.output is None and len(self.labels) < 2:
             given = repr(self.labels[0]) if self.labels else "none"
             raise BadSpec(f"A task needs at least two labels and has {given}.", "Name every label the texts can get.")
         if any(not label.strip() for label in self.labels):
@@ -64,7 +87,8 @@ class Task:
     @property
     def key(self) -> str:
         """A content hash of everything but the name: equal tasks have equal keys."""
-        return content_key(self.labels, sorted(self.descriptions.items()), self.instruction, self.kind)
+        output = [] if self.output is None else [asdict(self.output)]
+        return content_key(self.labels, sorted(self.descriptions.items()), self.instruction, self.kind, *output)
 
     def index(self, label: str) -> int:
         """The column of `label` in every (N, K) array."""
@@ -78,12 +102,14 @@ class Task:
             "descriptions": dict(self.descriptions),
             "instruction": self.instruction,
             "kind": self.kind,
+            **({} if self.output is None else {"output": asdict(self.output)}),
         }
 
     @classmethod
     def from_json(cls, record: JsonObject) -> Task:
         """Read what `to_json` returned."""
-        return cls(**{**record, "labels": tuple(record["labels"])})
+        output = {"output": Output(**record["output"])} if record.get("output") is not None else {}
+        return cls(**{**record, "labels": tuple(record["labels"]), **output})
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from potstill.procedures import REGISTRY
 from potstill.registry import Options, read_options
 from potstill.run.inputs import RunInputs
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec, Spec, check_task_kind
+from potstill.run.spec import ComponentSpec, Spec, check_student_kind, check_task_kind
 from potstill.students.base import Student
+from potstill.students.entity_student import EntityStudent
 from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, UsageEstimate
 from potstill.teachers.kinds import teacher_kind
@@ -96,6 +97,7 @@ class Recipe(Generic[OptionsT]):
         asks_teacher: whether it buys from the spec's teacher; if not, it spends compute alone.
         asks_trained_teacher: whether it asks the spec's teacher if that is trained on the gold, and no other.
         quote: the purchases it plans, the main one first; None if unknown, which plans as "at most the budget".
+        on_entities: `run` for a task of entities; None if it cannot do one.
         compares_strategies: whether a plan also compares the strategies among which it will choose.
         validates: whether it chooses by validation texts, so that some are set aside however few labels there are.
         calibration_folds: with too few validation texts, how often it is run anew without a part of the gold, whose
@@ -112,6 +114,7 @@ class Recipe(Generic[OptionsT]):
     compares_strategies: bool = False
     validates: bool = False
     calibration_folds: int = 0
+    on_entities: Callable[[Run], EntityStudent] | None = None
 
     def read_options(self, spec: Spec) -> OptionsT:
         """Validate the spec's `[procedure]` table. Raises BadSpec."""
@@ -134,6 +137,7 @@ class Recipe(Generic[OptionsT]):
                 f"Take another with --procedure: {', '.join(_names_for(kind))}.",
             )
         self.read_options(spec)
+        check_student_kind(spec.student, kind)
         if self.asks(spec):
             check_task_kind(spec.teacher or ComponentSpec(name=DEFAULT_TEACHER), kind)
 
@@ -146,6 +150,18 @@ class Recipe(Generic[OptionsT]):
         """
         self.check(run.spec, run.task.kind)
         return self.run(run)
+
+    def find_entities(self, run: Run) -> EntityStudent:
+        """Check the run's options and task, then run the recipe for a task of entities.
+
+        Raises:
+            BadSpec: see `check`.
+            PotstillError: what the recipe raises.
+        """
+        self.check(run.spec, run.task.kind)
+        if self.on_entities is None:
+            raise BadSpec(f"The procedure {self.name!r} finds no entities.", "Take --procedure finetune.")
+        return self.on_entities(run)
 
 
 def has_trained_teacher(spec: Spec) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from potstill.errors import BadData
 from potstill.procedures.base import ANY_TASK, Recipe, quote_nothing
 from potstill.registry import NoOptions
+from potstill.run.entity_verbs import entity_pool, learn_entities, marked_texts
 from potstill.run.run import Run
 from potstill.students.base import Student
+from potstill.students.entity_student import EntityStudent
 
 
 def finetune(run: Run) -> Student:
@@ -21,4 +23,19 @@ def finetune(run: Run) -> Student:
     return run.learn(gold.texts, gold.targets(run.task.n_labels))
 
 
-RECIPE = Recipe("finetune", finetune, NoOptions, ANY_TASK, asks_teacher=False, quote=quote_nothing, calibration_folds=5)
+def finetune_entities(run: Run) -> EntityStudent:
+    """The student trained on the marked texts of the train part; training ends by entity F1 on the validation part."""
+    pool = entity_pool(run)
+    return learn_entities(run, marked_texts(pool.subset("train")), marked_texts(pool.subset("validation")))
+
+
+RECIPE = Recipe(
+    "finetune",
+    finetune,
+    NoOptions,
+    ANY_TASK | {"text2text"},
+    asks_teacher=False,
+    quote=quote_nothing,
+    calibration_folds=5,
+    on_entities=finetune_entities,
+)

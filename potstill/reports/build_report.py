@@ -29,6 +29,7 @@ def build_report(evaluation: Evaluation) -> Report:
         reliability=evaluation.reliability,
         rounds=evaluation.rounds,
         mcnemar=evaluation.mcnemar,
+        entities=evaluation.entities,
         samples=evaluation.samples,
         settings=evaluation.settings,
         simulation=_simulation(evaluation.simulated_teachers),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 from potstill.data.atomic import atomic_file
 from potstill.data.tables import Layout
@@ -11,10 +12,12 @@ from potstill.errors import RunNotFound
 from potstill.evaluation.cross_validation import OutOfFoldScores
 from potstill.reports.build_report import build_report
 from potstill.reports.evaluate import evaluate
+from potstill.reports.evaluate_entities import evaluate_entity_run
 from potstill.reports.html import render_html
 from potstill.reports.records import Report, read_report
 from potstill.run.run import Run
 from potstill.students.base import Student
+from potstill.students.entity_student import EntityStudent
 
 FINISHED = (
     "This run is finished and buys nothing more: this is its report. Raise the budget to go on with it, or give a new "
@@ -36,7 +39,7 @@ def finished_report(run: Run) -> Report | None:
 
 def finish_run(
     run: Run,
-    student: Student,
+    student: Student | EntityStudent,
     *,
     source: str = "",
     cleaning: tuple[str, ...] = (),
@@ -65,15 +68,25 @@ def finish_run(
             return report
         except RunNotFound:  # removed, or of an older format
             run.reporter.info("Building the report anew.")
-    made = evaluate(
-        run,
-        student,
-        source=source,
-        cleaning=cleaning,
-        text_columns=text_columns,
-        layout=layout,
-        out_of_fold=out_of_fold,
-    )
+    if run.task.output is not None:
+        made = evaluate_entity_run(
+            run,
+            cast(EntityStudent, student),
+            source=source,
+            cleaning=cleaning,
+            text_columns=text_columns,
+            layout=layout,
+        )
+    else:
+        made = evaluate(
+            run,
+            cast(Student, student),
+            source=source,
+            cleaning=cleaning,
+            text_columns=text_columns,
+            layout=layout,
+            out_of_fold=out_of_fold,
+        )
     report = build_report(made)
     write_report(report, run.folder)
     run.set_finished(student)

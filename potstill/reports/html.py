@@ -80,6 +80,7 @@ def _view(report: Report) -> dict[str, object]:
         "figure": _headed(report),
         "simulated": words.simulation_sentence(report),
         "verdicts": words.comparison_sentences(report),
+        "entities": "" if report.entities is None else words.entity_sentence(report.entities),
         "reliability": words.reliability_sentences(report),
         "method": words.method_notes(report),
         "cards": _cards(report),

@@ -20,6 +20,7 @@ from potstill.data.task import JsonObject, Task
 from potstill.errors import RunNotFound
 from potstill.evaluation.metrics import EvaluationResult, McNemar, Score
 from potstill.evaluation.reliability import Reliability
+from potstill.evaluation.text2text.entities import EntityScores
 from potstill.ledger.prices import CATEGORIES, LedgerTotals, micros_to_usd
 from potstill.reports.rounds import RoundHistory
 
@@ -254,6 +255,7 @@ class Evaluation:
     reliability: Reliability | None = None
     rounds: RoundHistory | None = None
     mcnemar: McNemar | None = None
+    entities: EntityScores | None = None
     samples: tuple[SamplePrediction, ...] = ()
     recipe_sentences: tuple[str, ...] = ()
     simulated_teachers: tuple[str, ...] = ()
@@ -270,6 +272,7 @@ class Report:
         rounds: the rounds of a recipe that works in rounds.
         reliability: of the student's confidence on the test set.
         mcnemar: the student (a) against the teacher (b) on the test set.
+        entities: in a task of entities, the student's scores of each type and its lenient score.
         simulation: empty, or the sentence that says which figures are simulated.
         egress: one sentence on the data that left this machine.
         notes: sentences a reader must not miss ("34 texts were cut at 128 tokens.").
@@ -290,6 +293,7 @@ class Report:
     reliability: Reliability | None = None
     rounds: RoundHistory | None = None
     mcnemar: McNemar | None = None
+    entities: EntityScores | None = None
     samples: tuple[SamplePrediction, ...] = ()
     settings: RunSettings = field(default_factory=RunSettings)
     simulation: str = ""

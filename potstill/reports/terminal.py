@@ -7,6 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from potstill.evaluation.metrics import EvaluationResult, Score
+from potstill.evaluation.text2text.entities import EntityScores
 from potstill.reports import text as words
 from potstill.reports.environment import string_console
 from potstill.reports.records import Report
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"student": "bold dark_orange3", "teacher": "bold steel_blue1", "": ""}
 SAMPLES = 3
+MAX_TYPES = 20
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
@@ -47,6 +49,10 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
     console.print(_models(report, console.width))
     if report.student.evaluation is not None:
         console.print(Text(words.test_set_sentence(report), style="dim"))
+    if report.entities is not None:
+        console.print(Text(words.entity_sentence(report.entities), style="dim"))
+        console.print()
+        console.print(_types(report.entities))
     for sentence in words.reliability_sentences(report)[:1]:
         console.print(Text(words.strip_control_characters(sentence), style="dim"))
     _samples(console, report)
@@ -73,6 +79,25 @@ def _notes(console: Console, report: Report) -> None:
         console.print(Text(f"• {words.one_line(words.unreadable_sentence(unreadable), 400)}"))
         for reply in unreadable.replies:
             console.print(Text(f"    {words.unreadable_reply(reply)}", style="dim"))
+
+
+def _types(scores: EntityScores) -> Table:
+    """The scores of each type, the most frequent first."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("type", overflow="fold")
+    for head in ("F1, %", "precision", "recall", "entities"):
+        table.add_column(head, justify="right", no_wrap=True)
+    ranked = sorted(scores.per_type, key=lambda each: -each.support)
+    for each in ranked[:MAX_TYPES]:
+        shares = (f"{100 * each.precision:.1f}", f"{100 * each.recall:.1f}", f"{each.support:,}")
+        table.add_row(Text(words.one_line(each.type, 40)), words.with_interval(each.f1), *shares)
+    if len(ranked) > MAX_TYPES:
+        table.add_row(Text(f"and {len(ranked) - MAX_TYPES} more, in the page", style="dim"))
+    return table
 
 
 def _samples(console: Console, report: Report) -> None:

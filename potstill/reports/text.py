@@ -10,6 +10,7 @@ from potstill.data.printable import escape_controls
 from potstill.evaluation.guarantees import scored_texts
 from potstill.evaluation.metrics import Score
 from potstill.evaluation.reliability import Reliability
+from potstill.evaluation.text2text.entities import KIND, EntityScores
 from potstill.reports.records import Baseline, Report, UnreadableSummary
 
 _STATES = {
@@ -127,8 +128,10 @@ def format_ratio(ratio: float) -> str:
 
 
 def main_metric_name(report: Report) -> str:
-    """The name of the main score: accuracy, or micro F1 in a multi-label task."""
+    """The name of the main score: accuracy, micro F1 in a multi-label task, or entity F1."""
     result = report.student.evaluation
+    if result is not None and result.kind == KIND:
+        return "entity F1"
     return "micro F1" if result is not None and result.micro_f1 is not None else "accuracy"
 
 
@@ -160,7 +163,9 @@ def test_set_sentence(report: Report) -> str:
     teacher = report.teacher.evaluation if report.teacher is not None else None
     if teacher is not None and teacher.n != student.n:
         sentence += f"; the teacher was asked about {teacher.n:,} of them"
-    if student.lrap is not None:
+    if student.kind == KIND:
+        sentence += f". In {percent(student.accuracy.value)} of them every entity is right and none is too many"
+    elif student.lrap is not None:
         exact = f"The student’s set of labels is exactly right for {percent(student.accuracy.value)}"
         sentence += f". {exact}; label ranking average precision {percent(student.lrap.value)}"
     elif student.accuracy.value == 1:  # then every resample of the bootstrap is all right, and its interval a point
@@ -169,6 +174,16 @@ def test_set_sentence(report: Report) -> str:
             f". All are right: on other texts like these it is at least {bound} (exact binomial, 95 % confidence)"
         )
     return f"{sentence}."
+
+
+def entity_sentence(scores: EntityScores) -> str:
+    """Precision, recall, the score of spans alone, and the lenient score."""
+    return (
+        f"Precision {percent(scores.precision)}, recall {percent(scores.recall)} ({scores.n_gold:,} gold entities, "
+        f"{scores.n_predicted:,} found); spans whatever their type {percent(scores.span_f1.value)} "
+        f"({interval(scores.span_f1)}); lenient score {percent(scores.lenient_f1.value)} "
+        f"({interval(scores.lenient_f1)})."
+    )
 
 
 def simulation_sentence(report: Report) -> str:
@@ -278,6 +293,12 @@ def method_notes(report: Report) -> tuple[str, ...]:
         )
         notes.append(
             "Macro F1 is the unweighted mean of F1 over the labels that occur in the gold labels or in the predictions."
+        )
+    if report.entities is not None:
+        notes.append(
+            "An entity is right if its characters and its type are; entity F1 is the micro average. The lenient score "
+            "(Kang et al. 2023) asks for the type of each gold entity’s words, wherever they were found, and entities "
+            "that are too many cost nothing: it is not comparable with the others."
         )
     if report.reliability is not None and report.reliability.n_held_out:
         notes.append(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 from potstill.data.column_guess import SPLIT_ALIASES
+from potstill.data.entities.build import EntityPoolBuild, build_entity_pool
+from potstill.data.entities.pool import EntityPool
 from potstill.data.frames import frame_columns, open_frame, read_frame
 from potstill.data.label_values import normalise_label
 from potstill.data.paths import as_path, as_text, is_paths
-from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.pool import Pool, PoolBuild, PoolOptions, build_pool
 from potstill.data.tables import COMPRESSION_SUFFIXES, STANDARD_INPUT, Guess, Layout, Table, is_stream
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadData, BadSpec
+from potstill.run.entity_task import find_entity_task
 from potstill.run.spec import ABLATION_PROCEDURE, Spec, merge_specs
 
 PARTS = ("file", "train", "pool", "validation", "test")  # of the data, in the order they are read
@@ -25,7 +28,7 @@ class RunInputs:
     """The inputs of a run, read and checked.
 
     Attributes:
-        spec, task, pool: what the run works on.
+        spec, task, pool: what the run works on; the pool of a task of entities is an `EntityPool`.
         name: of the task.
         source: the files, in words.
         messages: what was found and cleaned while reading, a sentence each.
@@ -58,7 +61,7 @@ def spec_overrides(
     for name in ("validation_report", "hard_negatives"):
         if rest.pop(f"no_{name}", False):
             procedure_table = {"name": ABLATION_PROCEDURE, **procedure_table, name: False}
-    task_table = take("kind", "labels")
+    task_table = take("kind", "form", "labels")
     if "labels" in task_table:
         given = task_table["labels"]
         names = given.split(",") if isinstance(given, str) else list(map(str, given))  # type: ignore[call-overload]
@@ -99,9 +102,7 @@ def read_inputs(
         BadSpec: an invalid option, or no data.
     """
     if isinstance(data, Task):
-        if not isinstance(pool, Pool):
-            raise BadSpec("A Task was given without its texts.", "Give a Pool as the second argument.")
-        return RunInputs(Spec.from_dict(overrides), data, pool, data.name, "given in Python", (), {})
+        return _given_inputs(data, pool, Spec.from_dict(overrides))
     files = {name: value for name, value in overrides.get("data", {}).items() if value is not None}
     files |= {} if pool is None else {"pool": pool}
     frames = {part: files.pop(part) for part in PARTS if part in files and not is_paths(files[part])}
@@ -129,21 +130,40 @@ def read_inputs(
     streams = [path for each in sources.values() if not isinstance(each, Table) for path in _paths(each)]
     if streams.count(STANDARD_INPUT) > 1:
         raise BadSpec("Standard input is named twice, and can be read once.", "Give a file for the others.")
-    built = build_pool(sources, labels=spec.task.labels, options=PoolOptions(**given, kind=_kind(spec), seed=spec.seed))
+    options = PoolOptions(**given, seed=spec.seed)
+    found = find_entity_task(spec.task, sources, options)
+    built: PoolBuild | EntityPoolBuild
+    if found.output is not None:
+        spec = spec.with_entity_defaults()
+        built = build_entity_pool(found.sources, types=spec.task.labels, options=options)
+    else:
+        kind: Any = spec.task.kind or ""
+        built = build_pool(found.sources, labels=spec.task.labels, options=replace(options, kind=kind))
     task = Task(
         labels=built.pool.labels,
         name=name,
         descriptions={normalise_label(label): about for label, about in spec.task.descriptions.items()},
         instruction=spec.task.instruction,
-        kind=built.pool.kind,
+        kind="text2text" if found.output is not None else cast(Pool, built.pool).kind,
+        output=found.output,
     )
     source = ", ".join(each.name if isinstance(each, Table) else ", ".join(_paths(each)) for each in sources.values())
     first_read = built.report.sources[0]
     columns = dict(first_read.columns)
     if first_read.separator:
         columns["label_separator"] = first_read.separator
-    messages = tuple(built.report.sentences())
-    return RunInputs(spec, task, built.pool, name, source, messages, columns, first_read.layout, first_read.guesses)
+    messages = (*found.sentences, *built.report.sentences())
+    pool_read = cast(Pool, built.pool)  # of entities: it has the same splits and texts, and is read by their recipes
+    return RunInputs(spec, task, pool_read, name, source, messages, columns, first_read.layout, first_read.guesses)
+
+
+def _given_inputs(task: Task, pool: Any, spec: Spec) -> RunInputs:
+    """The inputs of a Task and its texts from Python."""
+    expected: type[Pool | EntityPool] = Pool if task.output is None else EntityPool
+    if not isinstance(pool, expected):
+        raise BadSpec("A Task was given without its texts.", f"Give a {expected.__name__} as the second argument.")
+    spec = spec if task.output is None else spec.with_entity_defaults()
+    return RunInputs(spec, task, cast(Pool, pool), task.name, "given in Python", (), {})
 
 
 def _data_path(data: Any) -> Path | None:
@@ -189,10 +209,3 @@ def _task_name(path: Path) -> str:
     path = Path(as_text(path))
     packed = path.suffix.lower() in COMPRESSION_SUFFIXES and path.with_suffix("").suffix
     return path.with_suffix("").stem if packed else path.stem
-
-
-def _kind(spec: Spec) -> Literal["", "single", "pair", "multi"]:
-    kind = spec.task.kind
-    if kind == "text2text":
-        raise BadSpec("Tasks of the kind 'text2text' are not supported yet.", "Take single, pair or multi.")
-    return kind or ""

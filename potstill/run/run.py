@@ -37,7 +37,16 @@ from potstill.run.notes import NoteRecord, TimedNote
 from potstill.run.open_teacher import open_teacher, training_reserve
 from potstill.run.spec import ComponentSpec, Spec, diff_specs
 from potstill.students import REGISTRY as STUDENTS
-from potstill.students.base import CLASS_WEIGHTS, FeatureHint, Floats, RowTrust, Student, StudentConfig, TrainingData
+from potstill.students.base import (
+    CLASS_WEIGHTS,
+    FeatureHint,
+    Floats,
+    RowTrust,
+    Student,
+    StudentConfig,
+    TrainedModel,
+    TrainingData,
+)
 from potstill.students.kinds import revision
 from potstill.students.saved_student import load_saved
 from potstill.students.training_data import apply_class_weights
@@ -45,6 +54,7 @@ from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, TrainedStudent
 
 RecordT = TypeVar("RecordT", bound=NoteRecord)
+ModelT = TypeVar("ModelT", bound=TrainedModel)
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Run:
         self.teacher_record: TeacherRecord | None = None
         self.simulated_teachers: set[str] = set()  # names of the teachers asked here that only replay known labels
         # Weak references: a loop trains dozens of students and returns one.
-        self._keys_by_id: dict[int, tuple[ref[Student], str]] = {}
+        self._keys_by_id: dict[int, tuple[ref[TrainedModel], str]] = {}
         self._student_keys: dict[str, None] = {}
 
     @classmethod
@@ -136,7 +146,7 @@ class Run:
         self.store.set_metas({"task": self.task.to_json(), "limit_micros": self.spec.limit_micros})
         return self.store.get_meta("finished") is not None and self.spec.limit_micros <= finished_limit
 
-    def set_finished(self, student: Student) -> None:
+    def set_finished(self, student: TrainedModel) -> None:
         """Store that the run is finished with this student: with the same budget it buys nothing more."""
         self.store.check_there()
         self.store.set_metas({"finished_limit_micros": self.spec.limit_micros, "finished": self.student_key(student)})
@@ -271,18 +281,8 @@ class Run:
         key_parts = [] if init_from is None else [self.student_key(init_from)]
         key_parts += [] if hint is None else [f"{self.student_key(hint.teacher)} {hint.loss_weight}"]
         key_parts += [f"revision {number}"] if (number := revision(named.kind)) > 1 else []
-        key = content_key(
-            "learn",
-            named.name,
-            named.options,
-            self.spec.seed,
-            training_digest(texts, targets, weights, noisy),
-            *key_parts,
-        )
-        kind = STUDENTS.resolve(named.kind)
-        folder = self.folder / "students" / key
-        if key in self.store.load([key]) and folder.is_dir():
-            return self._register(load_saved(kind, folder), key)
+        digest = training_digest(texts, targets, weights, noisy)
+        key = content_key("learn", named.name, named.options, self.spec.seed, digest, *key_parts)
         class_weights = named.options.get(CLASS_WEIGHTS)
         multi = self.task.kind == "multi"
         data = TrainingData(
@@ -295,23 +295,36 @@ class Run:
             seed=self.spec.seed,
             progress=lambda share, detail: self.reporter.progress(f"training {named.name}", share, 1.0, detail),
         )
-        task = self.task
-        config = StudentConfig(task.labels, named.model, task.descriptions, named.options, task.kind)
-        purpose = "measure" if self._in_fold else purpose
-        return self._register(self._train(kind(config), named.name, data, key, purpose), key)
+        kind: type[Student] = STUDENTS.resolve(named.kind)
+        return self.train_once(
+            kind, named, key, len(texts), lambda s, limit: s.fit(replace(data, time_limit_s=limit)), purpose
+        )
 
-    def _train(self, student: Student, name: str, data: TrainingData, key: str, purpose: Purpose) -> Student:
-        """Train and save a student on held money, and store its record when the hold is settled."""
+    def train_once(
+        self,
+        kind: type[ModelT],
+        named: ComponentSpec,
+        key: str,
+        n_texts: int,
+        fit: Callable[[ModelT, float | None], object],
+        purpose: Purpose = "train",
+    ) -> ModelT:
+        """The student stored under `key`, or one that `fit` trains within a number of seconds, on held money."""
+        folder = self.folder / "students" / key
+        if key in self.store.load([key]) and folder.is_dir():
+            return self._register(load_saved(kind, folder), key)
+        task = self.task
+        student = kind(StudentConfig(task.labels, named.model, task.descriptions, named.options, task.kind))
         student.check_requirements()
-        n_texts = len(data.texts)
-        purchase = Purchase("compute", purpose, f"train {name} on {n_texts} texts", n_texts, mode="train")
+        purpose = "measure" if self._in_fold else purpose
+        purchase = Purchase("compute", purpose, f"train {named.name} on {n_texts} texts", n_texts, mode="train")
         with self.ledger.hold_compute(max(self.ledger.available, 1), self.spec.compute_rates, purchase) as hold:
-            student.fit(replace(data, time_limit_s=hold.deadline_s))
+            fit(student, hold.deadline_s)
             self.store.check_there()
-            with atomic_folder(self.folder / "students" / key) as unfinished:
+            with atomic_folder(folder) as unfinished:
                 student.save(unfinished)
-            hold.settle({key: LearnRecord(name, n_texts, hold.seconds).to_json()})
-        return student
+            hold.settle({key: LearnRecord(named.name, n_texts, hold.seconds).to_json()})
+        return self._register(student, key)
 
     def evaluate(self, student: Student, part: Subset, name: str = "") -> EvaluationResult:
         """Evaluate a student on a labelled part; computed once, then read from the store. Costs nothing."""
@@ -355,12 +368,12 @@ class Run:
 
     # --- trained students -------------------------------------------------------------------------------
 
-    def _register(self, student: Student, key: str) -> Student:
+    def _register(self, student: ModelT, key: str) -> ModelT:
         self._keys_by_id[id(student)] = (ref(student), key)
         self._student_keys[key] = None
         return student
 
-    def student_key(self, student: Student) -> str:
+    def student_key(self, student: TrainedModel) -> str:
         """The content key of a student that `learn` returned."""
         alive, key = self._keys_by_id[id(student)]
         if alive() is not student:
@@ -371,7 +384,7 @@ class Run:
         """The records of trained students, by content key."""
         return {key: LearnRecord.from_json(record) for key, record in self.store.load(keys).items()}
 
-    def training_seconds(self, student: Student) -> float:
+    def training_seconds(self, student: TrainedModel) -> float:
         """How long the training of a student took, in this session or an earlier one."""
         key = self.student_key(student)
         return self.learn_records([key])[key].seconds

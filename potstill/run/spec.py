@@ -24,14 +24,14 @@ from pydantic import (
 
 from potstill.data.label_sets import Separator
 from potstill.data.tables import Format, OnBadRow, Quotes, is_stream
-from potstill.data.task import JsonObject, TaskKind
+from potstill.data.task import JsonObject, OutputForm, TaskKind
 from potstill.data.toml_file import read_toml
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import Rates, parse_usd
 from potstill.registry import Options
 from potstill.run.secrets import check_secrets, shown
-from potstill.students import DEFAULT_STUDENT
+from potstill.students import DEFAULT_STUDENT, ENTITY_STUDENT
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.kinds import student_kind
 from potstill.teachers import TRAINED_TEACHER
@@ -41,6 +41,7 @@ Files = Path | Annotated[tuple[Path, ...], Field(min_length=1)]  # of one shape
 DEFAULT_USD_PER_HOUR = Decimal("0.10")
 # The recipes of a run that names none: by default, with people as the teacher, and with flags for PGKD's ablations.
 DEFAULT_PROCEDURE, HUMAN_PROCEDURE, ABLATION_PROCEDURE = "kd", "annotate", "pgkd"
+ENTITY_PROCEDURE = "finetune"  # of a run on entities that names none
 
 
 def _sheet_number(given: Any) -> Any:
@@ -54,13 +55,20 @@ def _column_names(given: Any) -> Any:
 
 
 class TaskSpec(Options):
-    """`[task]`: what to decide. Missing `labels` and a missing `kind` are those found in the data."""
+    """`[task]`: what to decide. Missing `labels`, `kind` and `form` are those found in the data."""
 
     name: str = ""
     labels: tuple[str, ...] = ()
     descriptions: dict[str, str] = Field(default_factory=dict)
     instruction: str = ""
     kind: TaskKind | None = None
+    form: OutputForm | None = None
+
+    @model_validator(mode="after")
+    def _form_of_answers(self) -> TaskSpec:
+        if self.form is not None and self.kind not in (None, "text2text"):
+            raise ValueError(f"answers of the form {self.form!r} are of the kind 'text2text', not {self.kind!r}")
+        return self
 
 
 class TableSpec(Options):
@@ -213,6 +221,14 @@ class Spec(Options):
             return Rates("assumed: a small 2-core cloud machine", usd_per_hour=DEFAULT_USD_PER_HOUR)
         return Rates("[prices] usd_per_hour", usd_per_hour=Decimal(parse_usd(given)) / 1_000_000)
 
+    def with_entity_defaults(self) -> Self:
+        """The spec for a task of entities: a student and a recipe that can do it, unless others are named."""
+        defaults = {"student": ENTITY_STUDENT, "procedure": ENTITY_PROCEDURE}
+        missing = {
+            name: ComponentSpec(name=kind) for name, kind in defaults.items() if name not in self.model_fields_set
+        }
+        return self.model_copy(update=missing)
+
     def identity(self) -> JsonObject:
         """What a run cannot change: all but the budget, which may be raised, and the data, known by content."""
         left_out = {"budget", "data", "task", "cache", "engine"}
@@ -277,6 +293,16 @@ def check_task_kind(teacher: ComponentSpec, kind: TaskKind) -> None:
         raise BadSpec(
             f"The teacher {teacher.name!r} cannot answer about a task of the kind {kind!r}.",
             "Take another with --teacher, or --procedure finetune.",
+        )
+
+
+def check_student_kind(student: ComponentSpec, kind: TaskKind) -> None:
+    """Raise BadSpec if students of this kind find entities and the task has none, or the other way round."""
+    finds_entities = "text2text" in student_kind(student.kind).capabilities.task_kinds
+    if finds_entities != (kind == "text2text"):
+        other = ENTITY_STUDENT if kind == "text2text" else DEFAULT_STUDENT
+        raise BadSpec(
+            f"The student {student.name!r} cannot learn a task of the kind {kind!r}.", f"Take --student {other}."
         )
 
 

@@ -200,8 +200,8 @@ class ExportedGraph:
     quantizable: bool
 
 
-class Student(Protocol):
-    """A trainable text classifier. Arrays are float32, their columns in the order of `labels`.
+class TrainedModel(Protocol):
+    """What all students have in common, whatever they predict.
 
     Attributes:
         capabilities: of the kind.
@@ -236,6 +236,24 @@ class Student(Protocol):
             MissingWeights, UnknownName, MissingExtra: it does not.
         """
 
+    def save(self, folder: Path) -> None:
+        """Write everything `load` needs into an empty folder; nothing is pickled."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load what `save` wrote; predictions are exactly the same.
+
+        Raises:
+            RunNotFound: the record in `folder` is damaged or of another format.
+        """
+
+    def export(self, folder: Path) -> ExportedGraph:
+        """Write `model.onnx` and the files of its preprocessor into the folder."""
+
+
+class Student(TrainedModel, Protocol):
+    """A trainable text classifier. Arrays are float32, their columns in the order of `labels`."""
+
     def fit(self, data: TrainingData) -> Self:
         """Train from scratch. Equal data give equal students on a CPU.
 
@@ -251,17 +269,3 @@ class Student(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """(N, D) inputs of the head."""
-
-    def save(self, folder: Path) -> None:
-        """Write everything `load` needs into an empty folder; nothing is pickled."""
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load what `save` wrote; predictions are exactly the same.
-
-        Raises:
-            RunNotFound: the record in `folder` is damaged or of another format.
-        """
-
-    def export(self, folder: Path) -> ExportedGraph:
-        """Write `model.onnx` and the files of its preprocessor into the folder."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from potstill.models.device import device_of, seeded
 from potstill.models.threads import idle_threads
 from potstill.models.tokens.tokenizer import Ids, pad_batch
 from potstill.students.backbone import EncoderNetwork, autocast, predict_batches
+from potstill.students.network_settings import eager_attention, frozen_embeddings
 
 Floats = NDArray[np.float32]
 ProgressCallback = Callable[[float, str], None]
@@ -32,6 +32,7 @@ PADDING_BLOCK = 8
 # Padded tokens whose activations are held at once: weights are cast to bfloat16, and gradients back, once for all of
 # them, which takes a tenth off a step on short texts.
 MAX_ACTIVATION_TOKENS = 2048
+STOPPED_EARLY = "validation loss increased twice"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class FineTuningConfig:
         regularization: dropout and frozen embeddings.
         deadline: `time.monotonic()` after which no step begins; the learning rate falls to zero by then.
         n_evaluations: number of evaluations on the validation rows.
+        patience: evaluations in a row without a smaller validation loss after which training stops.
     """
 
     epochs: float
@@ -76,6 +78,31 @@ class FineTuningConfig:
     regularization: Regularization = Regularization()
     deadline: float | None = None
     n_evaluations: int = 6
+    patience: int = 2
+
+
+class TrainingRows(Protocol):
+    """N rows as token ids, with a loss: what `fine_tune` trains on."""
+
+    @property
+    def ids(self) -> Sequence[Ids]:
+        """N arrays of token ids."""
+
+    @property
+    def hint_features(self) -> Floats | None:
+        """(N, D') embeddings to match; None for no hint."""
+
+    def take(self, rows: NDArray[np.intp]) -> Self:
+        """These rows only."""
+
+    def block_loss(self, network: EncoderNetwork, pad_id: int, hint_map: nn.Linear | None, dropout: float) -> Tensor:
+        """The weighted sum of the losses of the rows, padded together; `dropout` is on what the head reads."""
+
+    def validation_loss(self, network: EncoderNetwork, pad_id: int) -> float:
+        """What early stopping minimises, of a network in evaluation mode."""
+
+
+RowsT = TypeVar("RowsT", bound=TrainingRows)
 
 
 @dataclass(frozen=True)
@@ -126,6 +153,14 @@ class EncodedBatch:
             hint_features=hint_features,
         )
 
+    def block_loss(self, network: EncoderNetwork, pad_id: int, hint_map: nn.Linear | None, dropout: float) -> Tensor:
+        """See `TrainingRows`."""
+        return _block_loss(network, self, pad_id, hint_map, dropout)
+
+    def validation_loss(self, network: EncoderNetwork, pad_id: int) -> float:
+        """See `TrainingRows`: the cross-entropy."""
+        return soft_loss(predict_batches(network, self.ids, pad_id, low_precision=True), self)
+
 
 @dataclass(frozen=True)
 class FineTuningResult:
@@ -139,7 +174,7 @@ class FineTuningResult:
 class _EarlyStopping:
     """Keeps the weights of the smallest validation loss, and stops when it got larger `patience` times in a row."""
 
-    def __init__(self, network: EncoderNetwork, validation: EncodedBatch, pad_id: int, patience: int = 2) -> None:
+    def __init__(self, network: EncoderNetwork, validation: TrainingRows, pad_id: int, patience: int) -> None:
         self.network, self.validation, self.pad_id, self.patience = network, validation, pad_id, patience
         self.best_loss = float("nan")
         self.best_state: dict[str, Tensor] | None = None
@@ -147,8 +182,7 @@ class _EarlyStopping:
 
     def should_stop(self) -> bool:
         """Evaluate the network; leaves it in training mode."""
-        logits = predict_batches(self.network.eval(), self.validation.ids, self.pad_id, low_precision=True)
-        loss = soft_loss(logits, self.validation)
+        loss = self.validation.validation_loss(self.network.eval(), self.pad_id)
         self.network.train()
         if loss >= self.best_loss:  # false the first time, against nan
             self.n_worse += 1
@@ -160,11 +194,11 @@ class _EarlyStopping:
 
 def fine_tune(
     network: EncoderNetwork,
-    batch: EncodedBatch,
+    batch: RowsT,
     config: FineTuningConfig,
     *,
     pad_id: int,
-    validation: EncodedBatch | None = None,
+    validation: RowsT | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> FineTuningResult:
@@ -177,14 +211,14 @@ def fine_tune(
     batches = _plan_batches(batch, config, rng)
     hint_map = _hint_map(network, batch, seed)
     regularization = config.regularization
-    stopping = None if validation is None else _EarlyStopping(network, validation, pad_id)
+    stopping = None if validation is None else _EarlyStopping(network, validation, pad_id, config.patience)
     n_steps, n_checks = len(batches), config.n_evaluations
     evaluations = {round(n_steps * (i + 1) / n_checks) for i in range(n_checks)}
     stop_reason, step, started = "finished", 0, time.monotonic()
     with (
-        _frozen_embeddings(network, regularization.freeze_embeddings),
+        frozen_embeddings(network, regularization.freeze_embeddings),
         seeded(device_of(network), seed),
-        _eager_attention(network),
+        eager_attention(network),
         idle_threads() as follow_idle_cores,
     ):
         optimizer = _optimizer(network, config, hint_map)
@@ -199,12 +233,14 @@ def fine_tune(
                     stop_reason = "deadline"
                     break
             _set_lrs(optimizer, peak_lrs, share, config.warmup)
-            some = _drop_tokens(batch.take(rows), regularization.token_dropout, rng)
+            some: TrainingRows = batch.take(rows)
+            if isinstance(some, EncodedBatch):
+                some = _drop_tokens(some, regularization.token_dropout, rng)
             _step(network, some, optimizer, pad_id, hint_map, regularization.head_dropout)
             if progress and step % 10 == 0:
                 progress(share, f"fine-tuning, step {step + 1} of {n_steps}")
             if stopping is not None and step + 1 in evaluations and stopping.should_stop():
-                stop_reason = "validation loss increased twice"
+                stop_reason = STOPPED_EARLY
                 break
     if stopping is not None and stopping.best_state is not None:
         network.load_state_dict(stopping.best_state)
@@ -240,7 +276,7 @@ def row_losses(logits: Tensor, batch: EncodedBatch) -> Tensor:
     return -(targets * torch.log_softmax(logits, 1)).sum(1)
 
 
-def _hint_map(network: EncoderNetwork, batch: EncodedBatch, seed: int) -> nn.Linear | None:
+def _hint_map(network: EncoderNetwork, batch: TrainingRows, seed: int) -> nn.Linear | None:
     """The trainable (D -> D') map from the network's embeddings to the hint features; None without a hint."""
     if batch.hint_features is None:
         return None
@@ -251,7 +287,7 @@ def _hint_map(network: EncoderNetwork, batch: EncodedBatch, seed: int) -> nn.Lin
 
 def _step(
     network: EncoderNetwork,
-    batch: EncodedBatch,
+    batch: TrainingRows,
     optimizer: torch.optim.Optimizer,
     pad_id: int,
     hint_map: nn.Linear | None,
@@ -262,7 +298,7 @@ def _step(
     for group in _groups([len(ids) for ids in batch.ids], device):
         with autocast(device=device):  # leaving it drops the cast weights: once per group, not once per block
             losses = torch.stack(
-                [_block_loss(network, batch.take(rows), pad_id, hint_map, head_dropout) for rows in group]
+                [batch.take(rows).block_loss(network, pad_id, hint_map, head_dropout) for rows in group]
             )
         # The gradients of the groups add up to that of the batch.
         (losses.sum() / len(batch.ids)).backward()  # type: ignore[no-untyped-call]
@@ -315,47 +351,6 @@ def _drop_tokens(batch: EncodedBatch, share: float, rng: np.random.Generator) ->
     return replace(batch, ids=ids)
 
 
-@contextmanager
-def _frozen_embeddings(network: EncoderNetwork, enabled: bool) -> Iterator[None]:
-    """Inside the block the word embeddings are not trained, if `enabled`."""
-    embeddings = list(network.backbone.get_input_embeddings().parameters()) if enabled else []
-    frozen = [parameter for parameter in embeddings if parameter.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def _eager_attention(network: EncoderNetwork) -> Iterator[None]:
-    """Inside the block attention is computed as plain matrix products, without dropout on its weights, on a CPU.
-
-    On a CPU the fused kernel, and the T x T random numbers per head of its dropout, take a fifth of a step on news
-    texts and nothing on short ones (bench/training_speed.py). The dropout of the layers stays.
-    """
-    backbone: Any = network.backbone
-    if device_of(network).type != "cpu":
-        yield
-        return
-    implementation = getattr(backbone.config, "_attn_implementation", None)
-    dropouts = [module for name, module in backbone.named_modules() if name.endswith("attention.self.dropout")]
-    rates = [dropout.p for dropout in dropouts]
-    if implementation == "sdpa":
-        backbone.set_attn_implementation("eager")
-    for dropout in dropouts:
-        dropout.p = 0.0
-    try:
-        yield
-    finally:
-        if implementation == "sdpa":
-            backbone.set_attn_implementation("sdpa")
-        for dropout, rate in zip(dropouts, rates, strict=True):
-            dropout.p = rate
-
-
 def _optimizer(network: EncoderNetwork, config: FineTuningConfig, hint_map: nn.Linear | None) -> torch.optim.Optimizer:
     trainable = [parameter for parameter in network.backbone.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trainable if parameter.ndim > 1]
@@ -369,14 +364,14 @@ def _optimizer(network: EncoderNetwork, config: FineTuningConfig, hint_map: nn.L
     return torch.optim.AdamW(groups, fused=True)
 
 
-def _plan_batches(batch: EncodedBatch, config: FineTuningConfig, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+def _plan_batches(batch: TrainingRows, config: FineTuningConfig, rng: np.random.Generator) -> list[NDArray[np.intp]]:
     """The rows of every step; a fraction of an epoch is the beginning of a whole one."""
     n_epochs = max(1, math.ceil(config.epochs))
     batches = [rows for _ in range(n_epochs) for rows in _epoch(batch, config, rng)]
     return batches[: max(1, round(len(batches) * config.epochs / n_epochs))]
 
 
-def _epoch(batch: EncodedBatch, config: FineTuningConfig, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+def _epoch(batch: TrainingRows, config: FineTuningConfig, rng: np.random.Generator) -> list[NDArray[np.intp]]:
     """Random batches of equal size that cover the rows once; those of more than `max_tokens` tokens are split."""
     lengths = np.array([len(ids) for ids in batch.ids])
     batches: list[NDArray[np.intp]] = []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from potstill.data.task import TaskKind
 from potstill.errors import PotstillError, RunNotFound
-from potstill.students.base import Student
+from potstill.students.base import TrainedModel
+
+ModelT = TypeVar("ModelT", bound=TrainedModel)
 
 
 class SavedStudent(BaseModel):
@@ -47,7 +49,7 @@ class SavedStudent(BaseModel):
             ) from error
 
 
-def load_saved(kind: type[Student], folder: Path) -> Student:
+def load_saved(kind: type[ModelT], folder: Path) -> ModelT:
     """The student that was saved in `folder`.
 
     Raises:

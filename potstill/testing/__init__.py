@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from potstill.testing.checks import ODD_TEXTS, run_contract
 from potstill.testing.engine import EngineContract
+from potstill.testing.entity_student import EntityStudentContract
 from potstill.testing.recipe import RecipeContract
 from potstill.testing.student import MultiLabelStudentContract, PairStudentContract, StudentContract
 from potstill.testing.teacher import TeacherContract
@@ -19,6 +20,7 @@ from potstill.testing.teacher import TeacherContract
 __all__ = [
     "ODD_TEXTS",
     "EngineContract",
+    "EntityStudentContract",
     "MultiLabelStudentContract",
     "PairStudentContract",
     "RecipeContract",

@@ -70,5 +70,5 @@ class TestEncoder(OnWeights):
 
 
 def test_every_registered_student_has_a_contract_test() -> None:
-    on_tiny_weights = {"cloze", "decoder"}  # in test_cloze.py, test_decoder.py
+    on_tiny_weights = {"cloze", "decoder", "tagger"}  # in test_cloze.py, test_decoder.py, test_tagger.py
     assert {"linear", TestStatic.kind, TestEncoder.kind} | on_tiny_weights == set(REGISTRY)

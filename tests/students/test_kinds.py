@@ -21,7 +21,8 @@ def test_options_of_the_capabilities_are_options_of_the_kind(name: str) -> None:
         capabilities.pseudo_label_options,
         capabilities.zero_shot_options,
     ):
-        kind(StudentConfig(("a", "b"), options=options))
+        task_kind = min(capabilities.task_kinds)
+        kind(StudentConfig(("a", "b"), options=options, kind=task_kind))
     assert bool(capabilities.zero_shot_options) == capabilities.zero_shot
     assert revision(name) == kind.revision >= 1
 

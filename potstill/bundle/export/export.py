@@ -32,7 +32,7 @@ from potstill.evaluation.fit_guarantees import fit_guarantees
 from potstill.evaluation.fit_thresholds import fit_multilabel_guarantees
 from potstill.evaluation.guarantees import Guarantees
 from potstill.models.weights import base_model_facts
-from potstill.students.base import Student
+from potstill.students.base import Student, TrainedModel
 
 CHECK_TEXTS, FOLDED_TEXTS, TRANSFORMERS_TEXTS = 1000, 32, 32
 # Lengths and scripts that the check texts may lack.
@@ -79,7 +79,7 @@ def export(
     folder = Path(folder)
     check_replaceable(folder)
     with atomic_folder(folder) as fresh:
-        record = _export_graph(student, fresh, task)
+        record = export_graph(student, fresh, task)
         record = _check(student, fresh, record, texts[:CHECK_TEXTS], gold)
         if isinstance(calibrate, OutOfFoldScores):
             record = _with_guarantees(record, calibrate)
@@ -95,7 +95,7 @@ def export(
     return load(folder)
 
 
-def _export_graph(student: Student, folder: Path, task: Task) -> BundleRecord:
+def export_graph(student: TrainedModel, folder: Path, task: Task) -> BundleRecord:
     """Write the fp32 graph and the files of its preprocessor; the record as far as it is known then."""
     graph = student.export(folder)
     (folder / FP32).parent.mkdir()

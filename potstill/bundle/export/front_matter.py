@@ -19,7 +19,12 @@ LICENCES = frozenset(
     " llama3 llama3.1 llama3.2 unlicense".split()
 )
 # Our metric -> the hub's, and how it is written.
-METRICS = {"accuracy": ("accuracy", "Accuracy"), "macro_f1": ("f1", "Macro F1"), "micro_f1": ("f1", "Micro F1")}
+METRICS = {
+    "accuracy": ("accuracy", "Accuracy"),
+    "entity_f1": ("f1", "Entity F1"),
+    "macro_f1": ("f1", "Macro F1"),
+    "micro_f1": ("f1", "Micro F1"),
+}
 
 
 def front_matter(folder: Path, record: BundleRecord) -> Iterator[str]:
@@ -49,7 +54,7 @@ def _facts(folder: Path, record: BundleRecord) -> dict[str, Any]:
         facts["license"] = licence.lower()
     elif licence != "unknown":
         facts |= {"license": "other", "license_name": licence}
-    facts |= {"library_name": library_of(folder), "pipeline_tag": "text-classification"}
+    facts |= {"library_name": library_of(folder), "pipeline_tag": _task_of(record)}
     for name in ("base_model", "language"):
         facts |= {name: student[name]} if student.get(name) else {}
     facts["tags"] = ["potstill", "onnx", *(["transformers.js"] if has_config(folder) else [])]
@@ -62,9 +67,14 @@ def _facts(folder: Path, record: BundleRecord) -> dict[str, Any]:
     return facts
 
 
+def _task_of(record: BundleRecord) -> str:
+    """The hub's name of the task."""
+    return "text-classification" if record.task.output is None else "token-classification"
+
+
 def _evaluation(record: BundleRecord, names: Sequence[str]) -> JsonObject:
     """The test metrics as the hub's "model-index"; the interval is a part of a metric's name."""
-    metrics = []
+    metrics, kind_of_task = [], _task_of(record)
     for name in names:
         score, (kind, shown) = record.metrics[name], METRICS[name]
         interval = f"{shown} (95 % interval {score.low:.3f} to {score.high:.3f})"
@@ -72,7 +82,7 @@ def _evaluation(record: BundleRecord, names: Sequence[str]) -> JsonObject:
     name = record.task.name or "text classification"
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "texts"
     result = {
-        "task": {"type": "text-classification", "name": "Text classification"},
+        "task": {"type": kind_of_task, "name": kind_of_task.replace("-", " ").capitalize()},
         "dataset": {"type": slug, "name": f"{name} (own test texts)", "split": "test"},
         "metrics": metrics,
     }

@@ -33,7 +33,7 @@ def write_model_card(folder: Path, record: BundleRecord, name: str = "this-folde
 
 def _lines(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     yield from _usage(folder, record, name)
-    yield from ("", "## Labels", "")
+    yield from ("", "## Labels" if record.task.output is None else "## Types of entities", "")
     for label in record.task.labels:
         described = record.task.descriptions.get(label)
         yield f"- {_plain(label)}" + (f": {_plain(described)}" if described else "")
@@ -44,7 +44,9 @@ def _lines(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     yield from (f"- {_plain(note)}" for note in record.notes)
     yield from _guarantees(record)
     config = record.preprocessor.config
-    if "max_length" in config:
+    if record.task.output is not None:
+        yield f"- It reads all of a text, in windows of {config['max_length']} tokens."
+    elif "max_length" in config:
         yield f"- {LENGTH_NOTES[config.get('long', 'head')].format(config['max_length'])}"
     yield "- Figures of speed and int8 were measured on the machine that made it."
 
@@ -53,7 +55,11 @@ def _usage(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     pairs = record.task.kind == "pair"
     yield f"# {_plain(record.task.name)}"
     yield ""
-    yield f"A text classifier with {len(record.task.labels)} labels, made with {record.made_by} on {record.made_at}."
+    n, made = len(record.task.labels), f"made with {record.made_by} on {record.made_at}"
+    if record.task.output is None:
+        yield f"A text classifier with {n} labels, {made}."
+    else:
+        yield f"Finds entities of {n} type{'s' * (n != 1)} in a text, {made}."
     given = '("a text", "another")' if pairs else '"a text"'
     yield from ("", "```python", "import potstill", f'potstill.load("{name}").predict([{given}])', "```")
     if (folder / TRANSFORMERS_WEIGHTS).exists():
@@ -103,6 +109,9 @@ def _guarantees(record: BundleRecord) -> Iterator[str]:
             f"calibration error {ece.value:.1%} (95 % interval {ece.low:.1%} to {ece.high:.1%})."
         )
         yield "- `predict_sets(texts, coverage=0.9)` gives label sets that contain the right label nine times in ten."
+    elif record.task.output is not None:
+        yield "- `predict` gives the entities of each text: start, end, type, text and confidence."
+        yield "- A confidence is the mean probability of an entity's words; it orders entities, and is no frequency."
     elif record.task.kind != "multi" and record.temperature == 1.0:
         yield "- Probabilities were not calibrated on held-out labels."
     elif record.task.kind != "multi":

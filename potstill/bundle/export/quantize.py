@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from potstill.bundle.bundle import Bundle
 from potstill.bundle.export.int8_graph import write_static_int8
 from potstill.bundle.export.quantization_ranges import calibrate_ranges
+from potstill.bundle.preprocessors import Preprocessor
 from potstill.bundle.record import QuantizationResult
 from potstill.bundle.sessions import open_session
 from potstill.errors import RunNotFound
@@ -29,7 +31,23 @@ TIMED_TEXTS, ROUNDS = 256, 3
 CALIBRATION_TEXTS, CALIBRATION_TOKENS = 64, 1024
 
 
-def write_int8(exact: Bundle, target: Path, texts: Sequence[str]) -> None:
+class GraphBundle(Protocol):
+    """What an int8 graph is made from: a folder with a graph, and texts as its inputs."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the bundle."""
+
+    @property
+    def graph(self) -> str:
+        """The file of its fp32 graph."""
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Texts -> batches of the graph's inputs."""
+
+
+def write_int8(exact: GraphBundle, target: Path, texts: Sequence[str]) -> None:
     """Write the int8 graph of a bundle. The texts only give the ranges of values; no labels are used.
 
     Args:
@@ -46,7 +64,7 @@ def write_int8(exact: Bundle, target: Path, texts: Sequence[str]) -> None:
     write_dynamic_int8(fp32, target)
 
 
-def _sample(bundle: Bundle, texts: Sequence[str]) -> list[str]:
+def _sample(bundle: GraphBundle, texts: Sequence[str]) -> list[str]:
     """Texts from all over the N, until they have enough tokens."""
     found: list[str] = []
     tokens = 0
@@ -104,7 +122,8 @@ def accept_int8(
         right = np.arange(len(exact.labels)) == gold[:, None] if gold.ndim == 1 else gold == 1
         rows = np.arange(len(gold))
         loss, measure = float(right[rows, fp32].mean() - right[rows, int8].mean()), "in accuracy"
-    speedup = _speedup(exact, small, texts[:TIMED_TEXTS])
+    some = texts[:TIMED_TEXTS]
+    speedup = measure_speedup(lambda: exact.predict_logits(some), lambda: small.predict_logits(some))
     lost = f"{max(0.0, 100 * loss):.1f} points {measure} on {len(texts):,} texts"
     accepted = loss <= MAX_ACCURACY_LOSS and speedup >= MIN_SPEEDUP
     if loss > MAX_ACCURACY_LOSS:
@@ -116,12 +135,12 @@ def accept_int8(
     return QuantizationResult(accepted, reason, loss, agreement, speedup, len(texts))
 
 
-def _speedup(exact: Bundle, small: Bundle, texts: Sequence[str]) -> float:
-    """Best of a few interleaved rounds each, so that other load on the machine hits both."""
+def measure_speedup(exact: Callable[[], object], small: Callable[[], object]) -> float:
+    """Seconds of one over seconds of the other: best of a few interleaved rounds, so that other load hits both."""
     best = [float("inf"), float("inf")]
     for _ in range(ROUNDS):
-        for i, bundle in enumerate((exact, small)):
+        for i, predict in enumerate((exact, small)):
             started = time.perf_counter()
-            bundle.predict_logits(texts)
+            predict()
             best[i] = min(best[i], time.perf_counter() - started)
     return best[0] / max(best[1], 1e-9)

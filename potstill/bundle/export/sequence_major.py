@@ -57,8 +57,9 @@ class _Plan:
             return False
         self.entry = first.output[0]
         self.transposed.add(self.entry)
+        results = {each.name for each in self.graph.output}  # these stay (batch, length, width)
         for node in self.graph.node:
-            if node is not first and node.output[0] != self.entry:
+            if node is not first and not results & set(node.output):
                 self._follow(node)
         # A reader that cannot take a transposed value gets it transposed back.
         back = [name for name in self.transposed if any(not self._fits(node) for node in self.readers[name])]

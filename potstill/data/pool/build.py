@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.label_values import normalise_label
+from potstill.data.pool.assign_splits import Splits, assign_splits, check_not_emptied, check_options, pool_leaks
 from potstill.data.pool.base import Pool, is_labelled
 from potstill.data.pool.clean import (
     CleaningOptions,
@@ -25,13 +25,8 @@ from potstill.data.pool.options import PoolOptions
 from potstill.data.pool.read_sources import read_sources
 from potstill.data.pool.report import PoolBuild, PoolReport
 from potstill.data.pool.source_tables import Sources
-from potstill.data.pool.splits import DEFAULT_VALIDATION_SHARE, balanced_sample, few_labels, stratified_sample
 from potstill.data.task import SPLITS, TaskKind
-from potstill.errors import BadData, BadSpec
 
-# A larger test set adds no certainty worth the labels: +-1.4 points at 5,000 rows.
-_MAX_TEST, _MAX_VALIDATION, _MAX_PER_LABEL = 5_000, 2_000, 20
-_MIN_GROUPS_TEST, _MIN_GROUPS_VALIDATION = 4, 10  # a label with as many texts is in the split
 _SMALL_TEST, _SMALL_TRAIN_LABEL = 100, 2
 _MAX_SHOWN = 5
 
@@ -56,20 +51,20 @@ def build_pool(
             labels; no rows left to learn from.
         BadSpec: an unknown role of a source, or a share outside [0, 1).
     """
-    _check_options(options)
+    check_options(options)
     named = tuple(map(normalise_label, labels))
     read = read_sources(sources, options, named)
     cleaned = clean_rows(
         read.rows, CleaningOptions(options.on_duplicate, options.on_conflict or "drop", options.on_leak, options.seed)
     )
-    _check_not_emptied(Counter(read.rows.splits), cleaned)
+    check_not_emptied(Counter(read.rows.splits), cleaned)
     multi = read.kind == "multi"
     names = resolve_labels(cleaned.rows, named, multi=multi)
     encoded = encode_labels(cleaned.rows.labels, names, multi=multi)
-    splits = _assign_splits(cleaned, strata(encoded), len(names), options, multi=multi)
+    splits = assign_splits(cleaned, strata(encoded), len(names), options, multi=multi)
     rows, report = replace(cleaned.rows, splits=splits.names), cleaned.cleaning
     if splits.created and options.on_leak != "allow":
-        leaks = _pool_leaks(splits, cleaned.groups)
+        leaks = pool_leaks(splits, cleaned.groups)
         rows, encoded = rows.filter(~leaks), encoded[~leaks]
         report = replace(report, leaks_normalised=report.leaks_normalised + int(leaks.sum()))
     pool = _make_pool(rows, names, encoded, read.kind)
@@ -117,94 +112,7 @@ def _make_pool(rows: RawRows, labels: tuple[str, ...], encoded: NDArray[np.int64
     )
 
 
-def _check_options(options: PoolOptions) -> None:
-    for name in ("test_share", "validation_share"):
-        share = getattr(options, name)
-        if share is not None and not 0 <= share < 1:
-            raise BadSpec(f"{name} is {share:g}; a share of at least 0 and below 1 is expected.", "Try 0.2.")
-    if options.limit < 0:
-        raise BadSpec(f"limit is {options.limit}; a number of rows is expected.", "Leave it out to take all rows.")
-
-
-def _check_not_emptied(before: Counter[str], cleaned: CleaningResult) -> None:
-    """Raise if cleaning left no row of the training or test set; the hint is for what took most rows."""
-    after, cleaning = Counter(cleaned.rows.splits), cleaned.cleaning
-    text_mend = "Name the column of the texts: --text COLUMN"
-    for split in ("train", ""):
-        if before[split] and not after[""] and not after["train"]:
-            reasons = (
-                (
-                    cleaning.conflicting_rows,
-                    "with different labels for one text",
-                    "Keep one of them: --on-conflict first",
-                ),
-                (
-                    cleaning.leaks_exact + cleaning.leaks_normalised,
-                    "in test or validation as well",
-                    "Give other texts for test than for train, or keep them in both: --on-leak allow",
-                ),
-                (cleaning.empty, "without text", text_mend),
-                (cleaning.duplicates, "that repeat a text", "Keep them: --on-duplicate keep"),
-            )
-            found = sorted((each for each in reasons if each[0]), reverse=True)
-            left_out = ", ".join(f"{format_rows(n)} {what}" for n, what, _ in found)
-            raise BadData(
-                f"Nothing is left of the {format_rows(before[split])} to learn from; left out: {left_out}.", found[0][2]
-            )
-    if before["test"] and not after["test"]:
-        raise BadData(f"Nothing is left of the {format_rows(before['test'])} of test: none has a text.", text_mend)
-
-
-@dataclass(frozen=True)
-class _Splits:
-    """The split of each row, the splits that were created here, and `PoolReport.few_labels`."""
-
-    names: tuple[str, ...]
-    created: tuple[str, ...]
-    few_labels: int = 0
-
-
-def _assign_splits(
-    cleaned: CleaningResult, stratum: NDArray[np.int64], n_labels: int, options: PoolOptions, *, multi: bool
-) -> _Splits:
-    """Decide the split of undecided rows, and set aside test and validation if they were not given."""
-    splits = np.array(cleaned.rows.splits, dtype="<U10")
-    splits[splits == ""] = "train"
-    splits[(splits == "train") & (stratum < 0)] = "pool"
-    created, few = [], 0
-    for name, share, n_max, min_groups in (
-        ("test", options.test_share, _MAX_TEST, _MIN_GROUPS_TEST),
-        ("validation", options.validation_share, _MAX_VALIDATION, _MIN_GROUPS_VALIDATION),
-    ):
-        if name == "validation" and options.gold:
-            train = np.flatnonzero(splits == "train")
-            splits[train[~balanced_sample(stratum[train], cleaned.groups[train], options.gold)]] = "pool"
-        rows = np.flatnonzero(splits == "train")
-        if (splits == name).any() or share == 0:
-            continue
-        if share is None:
-            share = DEFAULT_VALIDATION_SHARE
-            if len(rows) < few_labels(n_labels, multi=multi):
-                few = few_labels(n_labels, multi=multi) if len(rows) else 0
-                continue
-        total = min(ceil(share * len(rows)), max(n_max, _MAX_PER_LABEL * n_labels))
-        sample = rows[stratified_sample(stratum[rows], cleaned.groups[rows], total, min_groups=min_groups)]
-        if len(sample):
-            splits[sample] = name
-            created.append(name)
-    return _Splits(tuple(splits.tolist()), tuple(created), few)
-
-
-def _pool_leaks(splits: _Splits, groups: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """(N,) True for rows of the pool whose normalised text is in a split created here.
-
-    Labelled rows of one group are in one split; an unlabelled row of the group may still be in the pool.
-    """
-    names = np.array(splits.names)
-    return np.asarray(np.isin(groups, groups[np.isin(names, splits.created)]) & (names == "pool"))
-
-
-def _warnings(pool: Pool, splits: _Splits) -> list[str]:
+def _warnings(pool: Pool, splits: Splits) -> list[str]:
     warnings = []
     test, validation, train = (pool.counts(s) for s in ("test", "validation", "train"))
     n_test, n_validation, n_train = (len(pool.labelled(s)) for s in ("test", "validation", "train"))

@@ -20,7 +20,7 @@ from potstill.data.label_columns import (
 )
 from potstill.data.label_sets import decode_label_set, encode_label_set
 from potstill.data.label_values import MISSING_MARKERS, LabelMatcher, whole_numbers
-from potstill.data.near_duplicates import hash_texts
+from potstill.data.pool.assign_splits import limit_rows
 from potstill.data.pool.clean import RawRows, format_rows
 from potstill.data.pool.find_columns import label_cells, recognise_columns, row_texts
 from potstill.data.pool.label_rows import RowLabels, encode_rows, is_one_row_a_label
@@ -92,7 +92,7 @@ def read_sources(sources: Sources, options: PoolOptions, named: Sequence[str] = 
         new = _raw_rows(source, encoded).filter(encoded.keep)
         reports.append(_report(source, several=kind == "multi"))
         warnings += (*source.table.warnings, *source.sentences, *encoded.sentences)
-        limited = _limit(new, options)
+        limited = limit_rows(new, options)
         n_over_limit += len(new) - len(limited)
         unlabelled = np.array(
             [s in ("test", "validation") and not y for s, y in zip(limited.splits, limited.labels, strict=True)],
@@ -184,16 +184,6 @@ def _merge_whole_numbers(rows: RawRows, named: Sequence[str], *, multi: bool) ->
     return replace(rows, labels=labels, shares=shares), [
         f"Labels of one number in two forms are one: {shown} ({n:,} rows)."
     ] * bool(n)
-
-
-def _limit(rows: RawRows, options: PoolOptions) -> RawRows:
-    """At most `options.limit` of the rows, drawn by content."""
-    if not options.limit or len(rows) <= options.limit:
-        return rows
-    order = np.argsort(hash_texts(rows.texts, options.seed), kind="stable")
-    keep = np.zeros(len(rows), dtype=np.bool_)
-    keep[order[: options.limit]] = True
-    return rows.filter(keep)
 
 
 def _check_separator(columns: ColumnGuess, options: PoolOptions) -> None:

@@ -21,6 +21,7 @@ FILE_FORMATS = {
     ".parquet": "Parquet",
     ".xlsx": "an Excel workbook",
     ".txt": "one text a line",
+    ".conll": "a word and its tag a line",
 }
 COMPRESSION_SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
 SUFFIXES: dict[str, Format] = {
@@ -34,6 +35,7 @@ SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "excel"),
     ".txt": "txt",
+    **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".bioes", ".ner"), "conll"),
 }
 _OLE = b"\xd0\xcf\x11\xe0"  # .xls, and .xlsx with a password
 _BINARY = (

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "excel", "txt"]
+Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "excel", "txt", "conll"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Quotes = Literal["cells", "text"]
 OnBadRow = Literal["error", "skip"]
-TEXT_FORMATS = ("csv", "tsv", "jsonl", "json", "txt")
+TEXT_FORMATS = ("csv", "tsv", "jsonl", "json", "txt", "conll")
 WITH_HEADER = ("csv", "tsv", "excel")
 
 

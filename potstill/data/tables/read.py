@@ -18,6 +18,7 @@ from potstill.data.tables.base import (
     Table,
     without_bytes,
 )
+from potstill.data.tables.conll import read_conll
 from potstill.data.tables.decode import BYTE_ORDER_MARKS, TextFile, open_text
 from potstill.data.tables.delimited import read_delimited
 from potstill.data.tables.find_file import check_path
@@ -261,6 +262,8 @@ def _text_rows(file: TextFile, max_cell: int) -> Iterator[NumberedRow]:
     if file.layout.format in ("csv", "tsv"):
         return read_delimited(file)
     file.layout = replace(file.layout, encoding=file.encoding.removesuffix("-sig"))
+    if file.layout.format == "conll":
+        return read_conll(file)
     return _lines(file, max_cell) if file.layout.format == "txt" else read_json(file)
 
 

@@ -186,7 +186,7 @@ class TextTokenizer:
         """Up to `max_length` tokens of each text, or `MAX_WINDOWS` windows of them."""
         limit = CHARACTERS_PER_TOKEN * self.max_length * (MAX_WINDOWS if self.long == "windows" else 1)
         cut = [text if len(text) <= 2 * limit else f"{text[:limit]} {text[-limit:]}" for text in texts]
-        prefix, suffix = self._special_ids
+        prefix, suffix = self.special_ids
         width = max(self.max_length - len(prefix) - len(suffix), 1)
         ids, text_index, truncated = [], [], 0
         for row, (text, encoding) in enumerate(zip(texts, self._encode_batch(cut), strict=True)):
@@ -209,7 +209,7 @@ class TextTokenizer:
         counts = np.array([np.count_nonzero(each == self.unknown_id) for each in ids])
         if not counts.any():
             return 0
-        n_special = sum(map(len, self._special_ids)) + self.pairs
+        n_special = sum(map(len, self.special_ids)) + self.pairs
         return int((counts > MAX_UNKNOWN_SHARE * (np.array(list(map(len, ids))) - n_special)).sum())
 
     def _split_long(self, content: Ids, width: int) -> list[Ids]:
@@ -222,8 +222,13 @@ class TextTokenizer:
         starts = np.linspace(0, len(content) - width, n).astype(np.int64)
         return [content[start : start + width] for start in starts]
 
+    @property
+    def library_tokenizer(self) -> Any:
+        """The tokenizer of the tokenizers library."""
+        return self._tokenizer
+
     @cached_property
-    def _special_ids(self) -> tuple[Ids, Ids]:
+    def special_ids(self) -> tuple[Ids, Ids]:
         """The special tokens before and after a text."""
         bare = self._tokenizer.encode("a", add_special_tokens=False).ids
         whole = self._tokenizer.encode("a").ids

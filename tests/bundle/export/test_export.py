@@ -180,7 +180,7 @@ def _speedup(value: float) -> Any:
 def test_int8_is_served_only_when_it_is_faster_here(
     encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speedup: float, kept: bool
 ) -> None:
-    monkeypatch.setattr(quantise, "_speedup", _speedup(speedup))
+    monkeypatch.setattr(quantise, "measure_speedup", _speedup(speedup))
     done = export(encoder, tmp_path / "b", task=TASK, texts=LESSON.texts, gold=GOLD)
     result = done.record.int8
     assert result is not None
@@ -193,7 +193,7 @@ def test_int8_is_served_only_when_it_is_faster_here(
 def test_int8_that_predicts_other_labels_is_dropped_with_the_reason(
     encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantise, "_speedup", _speedup(3.0))
+    monkeypatch.setattr(quantise, "measure_speedup", _speedup(3.0))
     wrong = np.where(np.arange(len(GOLD)) % 6 == 0, (GOLD + 1) % 3, GOLD)
 
     def open_a_bad_int8(*given: Any, graph: str = "", **options: Any) -> Bundle:

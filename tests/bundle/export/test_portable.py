@@ -66,7 +66,7 @@ def bundle(
         fits += (("fit_multilabel_guarantees", LabelScaling("platt", SCALE, SHIFT)),)
         for name, scaling in fits:
             patch.setattr(exporting, name, scaled(getattr(exporting, name), scaling))
-        patch.setattr("potstill.bundle.export.quantize._speedup", lambda *given: 3.0)
+        patch.setattr("potstill.bundle.export.quantize.measure_speedup", lambda *given: 3.0)
         patch.setattr("potstill.bundle.export.quantize.MAX_ACCURACY_LOSS", 1.0)
         task = Task(LABELS, name="topics", kind=kind)
         return export(student, folder / "bundle", task=task, texts=LESSON.texts, gold=gold, calibrate=True)
