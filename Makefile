@@ -13,11 +13,12 @@ READY := .make/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Each test process takes about a gigabyte: torch and what else the tests import.
 WORKERS ?= 2
+CLIENTS := .make/clients
 WEIGHTS := smollm2 minilm potion-8m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-small test lint format types docs clean distclean absent
+.PHONY: help demo demo-small test clients lint format types docs clean distclean absent
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -35,6 +36,10 @@ demo-small: $(READY)  ## the same with a language model of 93 MB, which is fast 
 test: lint types docs  ## lint, types, the documentation site and every test; about six minutes on two cores
 	@$(BIN)/potstill fetch $(WEIGHTS)
 	@POTSTILL_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10
+
+clients: $(READY)  ## tests with programs of others: transformers.js on Node.js 20 (half a gigabyte of npm packages)
+	@npm install --prefix $(CLIENTS) --ignore-scripts --no-audit --no-fund @huggingface/transformers@4.3.2
+	@POTSTILL_CLIENTS=$(CLIENTS) $(BIN)/python -m pytest tests/clients
 
 lint: $(READY)  ## ruff: rules and format
 	@$(BIN)/ruff check .
