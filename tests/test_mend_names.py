@@ -55,6 +55,8 @@ ELSEWHERE = {
     ("api/distill.py", "--yes"): "said by distill",
     ("run/batch_jobs.py", "--give-up-batch"): "said by distill",
     ("api/annotate.py", "--guard-formulas"): "an option of label-errors",
+    ("api/annotate.py", "--kind"): "an option of label-errors",
+    ("bundle/entity_bundle.py", "--coverage"): "an option of predict",
     ("api/annotate.py", "--no-guard-formulas"): "an option of label-errors",
     ("annotation/spreadsheet.py", "--export"): "potstill annotate",
     ("bundle/bundle.py", "--validation"): "distill again",
