@@ -131,6 +131,7 @@ QUESTIONS = {
     "(beyond the paper) allocation by error reduction helps": ("error-reduction allocation", "pgkd"),
 }
 MIN_SEEDS = 3
+REPEATS = ("duplicate", "copies its request")  # reasons of the filters
 
 
 def verdicts(rows: Sequence[CellRow], sets: Sequence[str]) -> str:
@@ -179,7 +180,7 @@ def _table(rows: Sequence[CellRow]) -> Iterator[str]:
                 f"± {half_width(gains):.4f}" if len(gains) > 1 else "",
                 *_checked([row.written for row in some]),
                 *_checked([row.accepted for row in some]),
-                str(sum(row.rejected.get("duplicate", 0) for row in some)) if some[0].rejected else "",
+                str(sum(row.rejected.get(name, 0) for row in some for name in REPEATS)) if some[0].rejected else "",
             ]
         )
     yield table(head, lines)
