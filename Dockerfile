@@ -11,7 +11,7 @@ COPY potstill potstill
 # What serving imports, and nothing that trains: tests/test_container.py serves a bundle with these alone.
 RUN python3 -m venv /opt/potstill \
     && /opt/potstill/bin/pip install --no-cache-dir --no-compile --constraint constraints.txt \
-        click jinja2 numpy onnxruntime pydantic rich starlette tokenizers uvicorn \
+        click httptools jinja2 numpy onnxruntime pydantic rich starlette tokenizers uvicorn uvloop \
     && /opt/potstill/bin/pip install --no-cache-dir --no-compile --no-deps . \
     && /opt/potstill/bin/pip uninstall --yes --quiet hf-xet setuptools pip
 

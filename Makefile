@@ -37,7 +37,11 @@ test: lint types docs  ## lint, types, the documentation site and every test; ab
 	@$(BIN)/potstill fetch $(WEIGHTS)
 	@POTSTILL_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10
 
-clients: $(READY)  ## tests with programs of others: transformers.js on Node.js 20 (half a gigabyte of npm packages)
+clients: $(READY)  ## tests with programs of others: transformers.js, and clients of TEI, Triton, KServe; 1.5 GB of packages
+	@for name in python triton kserve; do test -d $(CLIENTS)/$$name || $(BIN)/python -m venv $(CLIENTS)/$$name; done
+	@$(CLIENTS)/python/bin/pip install -q tei-client==0.2.4 "huggingface-hub>=2,<3" "schemathesis>=4,<5" prometheus-client
+	@$(CLIENTS)/triton/bin/pip install -q "tritonclient[http]"
+	@$(CLIENTS)/kserve/bin/pip install -q kserve
 	@npm install --prefix $(CLIENTS) --ignore-scripts --no-audit --no-fund @huggingface/transformers@4.3.2
 	@POTSTILL_CLIENTS=$(CLIENTS) $(BIN)/python -m pytest tests/clients
 

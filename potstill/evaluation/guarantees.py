@@ -202,9 +202,11 @@ def energy_score(logits: NDArray[np.floating]) -> Array:
 
 
 def binomial_tail(k: int, n: int, p: float) -> float:
-    """The probability of at most k successes in n independent trials of probability p, 0 < p < 1."""
-    if k >= n:
+    """The probability of at most k successes in n independent trials of probability p, 0 <= p <= 1."""
+    if k >= n or p <= 0:
         return 1.0
+    if p >= 1:
+        return 0.0
     terms = [
         lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) + i * log(p) + (n - i) * log(1 - p) for i in range(k + 1)
     ]

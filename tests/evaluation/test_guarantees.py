@@ -29,6 +29,11 @@ def simulations(n: int = 150, k: int = 4, count: int = 60) -> tuple[tuple[Guaran
     return tuple(made)
 
 
+def test_the_binomial_tail_of_a_certain_outcome_needs_no_logarithm() -> None:
+    for p in (0.0, 1.0, 1 - 5e-324):
+        assert binomial_tail(3, 30, p) == binom.cdf(3, 30, p)
+
+
 @given(st.integers(0, 60), st.integers(0, 400), st.floats(0.001, 0.999))
 def test_the_binomial_tail_is_scipys(k: int, n: int, p: float) -> None:
     assert binomial_tail(k, n, p) == pytest.approx(binom.cdf(k, n, p), abs=1e-9)
