@@ -51,7 +51,8 @@ in the table was not run; the command goes on with it.
 - *ours, 3 runs*: the option `n_averaged = 3`, the mean of three fine-tunings.
 - *ours + pool*: the procedure `selftrain` with 4,000 texts of the rest of train (AG News, SST-2: 2,000) as unlabelled
   texts; its seconds include the first student's. *ours + pool, mpnet*: with `--teacher trained:mpnet`; its seconds
-  include mpnet's. *static*: the student is `static:potion-8m`. In brackets the bundle that is served, in int8 where
+  include mpnet's. *frozen*: mpnet is not fine-tuned. *static*: the student is
+  `static:potion-8m`, with `--peer encoder:minilm`. In brackets the bundle that is served, in int8 where
   that passes.
 - *mpnet*: as *ours*, with the 109 million parameters of `mpnet`; *setfit, mpnet* and *fastfit, mpnet* likewise.
 
@@ -123,6 +124,7 @@ def run_rival(given: Fold, python: str, script: str, iterations: int = 0, weight
         "weights": str(find_weights(weights, kind="encoder").folder),
         "texts": given.texts,
         "labels": given.gold.tolist(),
+        "names": [label.replace("_", " ") for label in given.labels],
         "test": given.test_texts,
         "iterations": iterations,
         "seed": given.seed,
@@ -168,7 +170,9 @@ def run_plain(given: Fold) -> Outcome:
     return Outcome(logits.argmax(1), seconds, cpu_seconds, {"steps": done.steps})
 
 
-def run_pool(given: Fold, student_name: str = f"encoder:{WEIGHTS}", teacher: str | None = None) -> Outcome:
+def run_pool(
+    given: Fold, student_name: str = f"encoder:{WEIGHTS}", teacher: str | None = None, **options: Any
+) -> Outcome:
     """The procedure `selftrain`: the rest of the train part is its pool, without labels."""
     from potstill.bundle.export.export import export
     from potstill.data.pool import Pool
@@ -186,8 +190,10 @@ def run_pool(given: Fold, student_name: str = f"encoder:{WEIGHTS}", teacher: str
         ids=tuple(str(row) for row in range(n + m)),
         hidden_labels=np.full(n + m, -1),
     )
-    record = {"budget": 1, "seed": given.seed, "student": student_name, "procedure": "selftrain"}
-    spec, task = Spec.from_dict({**record, "teacher": teacher} if teacher else record), Task(given.labels, name="few")
+    record = {"budget": 1, "seed": given.seed, "student": student_name, "procedure": {"name": "selftrain", **options}}
+    kind, _, mode = (teacher or "").partition(", ")
+    named = {"teacher": {"name": kind, **({"mode": mode} if mode else {})}} if kind else {}
+    spec, task = Spec.from_dict({**record, **named}), Task(given.labels, name="few-shot")
     began, worked = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         with Run.open(Path(folder) / "run", spec, task, pool) as run:
@@ -213,7 +219,13 @@ SYSTEMS: dict[str, Callable[[Fold, str], Outcome]] = {
     "mpnet": lambda given, _: run_encoder(given, "mpnet"),
     "ours + pool": lambda given, _: run_pool(given),
     "ours + pool, mpnet": lambda given, _: run_pool(given, teacher="trained:mpnet"),
-    "static + pool, mpnet": lambda given, _: run_pool(given, "static:potion-8m", "trained:mpnet"),
+    "ours + pool, mpnet frozen": lambda given, _: run_pool(given, teacher="trained:mpnet, frozen"),
+    "static + pool, mpnet": lambda given, _: run_pool(
+        given, "static:potion-8m", "trained:mpnet", peer=f"encoder:{WEIGHTS}"
+    ),
+    "static + pool, mpnet frozen": lambda given, _: run_pool(
+        given, "static:potion-8m", "trained:mpnet, frozen", peer=f"encoder:{WEIGHTS}"
+    ),
 }
 
 

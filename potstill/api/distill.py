@@ -52,6 +52,7 @@ class RecipeOptions(TextOptions, total=False):
     redact: Annotated[bool, "Remove addresses, numbers and the like before a text leaves this machine."]
     usd_per_hour: Annotated[float, "What an hour of this machine costs (0.10 assumed)."]
     usd_per_label: Annotated[float, "What one label by a person costs, for --teacher human."]
+    peer: Annotated[str, "selftrain: another student that labels the texts in the student's place: encoder:minilm."]
     no_validation_report: Annotated[bool, "pgkd: do not show the teacher the validation report (the paper's ablation)."]
     no_hard_negatives: Annotated[bool, "pgkd: do not show it the most confident errors of the student (an ablation)."]
 

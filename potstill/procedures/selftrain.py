@@ -48,6 +48,8 @@ class SelfTrainOptions(Options):
         warm_start: train each student from the one before it, if its kind can, instead of from scratch.
         head_rounds: how often each model's head is fitted anew on what both found, before the student is trained; None
             is once with a trained teacher, and never without.
+        peer: another student, such as "encoder:minilm" for a static one, which labels the texts in the student's place:
+            it is trained on the gold, and the student only on what it and the teacher found.
         teacher_weight: share of a trained teacher's opinion beside the student's own; 1 takes the teacher's alone.
         calibration_folds: how often the recipe is run anew, each time without a part of the gold, to calibrate the
             student on out-of-fold scores if no validation texts are there; 0 for no calibration.
@@ -59,6 +61,7 @@ class SelfTrainOptions(Options):
     max_texts: int = Field(default=20_000, ge=1)
     warm_start: bool = False
     head_rounds: int | None = Field(default=None, ge=0, le=20)
+    peer: str = ""
     teacher_weight: float = Field(default=TEACHER_WEIGHT, ge=0, le=1)
     calibration_folds: int = Field(default=0, ge=0, le=20)
 
@@ -75,15 +78,17 @@ def selftrain(run: Run) -> Student:
     targets = gold.targets(run.task.n_labels)
     weights = np.ones(len(gold.texts) + len(texts), dtype=np.float32)
     weights[: len(gold.texts)] = gold_row_weight(len(gold.texts), len(texts))
-    student = initial_student(run, gold, targets)
+    labeller = ComponentSpec(name=options.peer) if options.peer else run.spec.student
+    student = initial_student(run, gold, targets, labeller)
     teacher = teacher_opinion(run, texts, gold) if has_trained_teacher(run.spec) else None
     for number in range(1, options.rounds + 1):
+        trained = run.spec.student if number == options.rounds else labeller
         student = run.learn(
             [*gold.texts, *texts],
             np.concatenate([targets, _pseudo_labels(run, options, student, teacher, texts, number)]),
             trust=RowTrust(weights),
-            student=pseudo_label_spec(run.spec.student),
-            init_from=student if options.warm_start else None,
+            student=pseudo_label_spec(trained),
+            init_from=student if options.warm_start and not options.peer else None,
         )
     return student
 
@@ -116,11 +121,10 @@ def _pseudo_labels(
     return corrected
 
 
-def initial_student(run: Run, gold: Subset, targets: Floats) -> Student:
+def initial_student(run: Run, gold: Subset, targets: Floats, component: ComponentSpec) -> Student:
     """The student of the gold; without gold, one that predicts from the names of the labels."""
     if gold.texts:
-        return run.learn(gold.texts, targets)
-    component = run.spec.student
+        return run.learn(gold.texts, targets, student=component)
     capabilities = student_kind(component.kind).capabilities
     if not capabilities.zero_shot:
         raise BadSpec(

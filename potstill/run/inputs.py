@@ -18,7 +18,7 @@ from potstill.data.tables import COMPRESSION_SUFFIXES, STANDARD_INPUT, Guess, La
 from potstill.data.task import JsonObject, Task
 from potstill.errors import BadData, BadSpec
 from potstill.run.entity_task import find_entity_task
-from potstill.run.spec import ABLATION_PROCEDURE, Spec, merge_specs
+from potstill.run.spec import ABLATION_PROCEDURE, PEER_PROCEDURE, Spec, merge_specs
 
 PARTS = ("file", "train", "pool", "validation", "test")  # of the data, in the order they are read
 
@@ -58,6 +58,8 @@ def spec_overrides(
 
     teacher_table = {**_named(teacher), **take("base_url", "batch", "redact")}
     procedure_table = _named(rest.pop("procedure", None))
+    if "peer" in rest:
+        procedure_table = {"name": PEER_PROCEDURE, **procedure_table, **take("peer")}
     for name in ("validation_report", "hard_negatives"):
         if rest.pop(f"no_{name}", False):
             procedure_table = {"name": ABLATION_PROCEDURE, **procedure_table, name: False}

@@ -42,6 +42,7 @@ DEFAULT_USD_PER_HOUR = Decimal("0.10")
 # The recipes of a run that names none: by default, with people as the teacher, and with flags for PGKD's ablations.
 DEFAULT_PROCEDURE, HUMAN_PROCEDURE, ABLATION_PROCEDURE = "kd", "annotate", "pgkd"
 ENTITY_PROCEDURE = "finetune"  # of a run on entities that names none
+PEER_PROCEDURE = "selftrain"  # of a run that names a peer, and no recipe
 
 
 def _sheet_number(given: Any) -> Any:

@@ -19,7 +19,7 @@ from potstill.procedures.label_propagation import propagate_labels
 from potstill.procedures.opinions import Opinion, combine_opinions, refit_heads
 from potstill.procedures.selftrain import SelfTrainOptions, pseudo_label_spec, selftrain
 from potstill.registry import read_options
-from potstill.run.inputs import RunInputs
+from potstill.run.inputs import RunInputs, spec_overrides
 from potstill.run.notes import PseudoLabelled
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
@@ -121,6 +121,16 @@ def test_a_trained_teacher_s_opinion_is_asked_combined_and_charged(tmp_path: Pat
         assert student.predict_proba(["a loan"]).shape == (1, 3)
         with pytest.raises(BadSpec, match="teacher_weight"):
             read_options(SelfTrainOptions, "procedure 'selftrain'", {"teacher_weight": 1.5})
+
+
+def test_a_peer_labels_the_texts_in_the_student_s_place(tmp_path: Path, pool: Pool) -> None:
+    overrides = spec_overrides("trained:linear", "static", 1, {"peer": "linear"})
+    assert overrides["procedure"] == {"name": "selftrain", "peer": "linear"}
+    with Run.open(tmp_path / "run", Spec.from_dict(overrides), Task(pool.labels, name="world"), pool) as run:
+        student = selftrain(run)
+        names = [record.student for record in run.learn_records(run.student_keys).values()]
+        assert sorted(names) == ["linear", "static"]  # peer and teacher are one linear student
+        assert run.learn_records([run.student_key(student)])[run.student_key(student)].student == "static"
 
 
 def test_a_plan_prices_a_trained_teacher_and_no_other(pool: Pool) -> None:
