@@ -46,8 +46,7 @@ class SelfTrainOptions(Options):
         temperature: of the pseudo-labels; below one sharpens the student's scores.
         max_texts: pool texts trained on at most, drawn at random.
         warm_start: train each student from the one before it, if its kind can, instead of from scratch.
-        head_rounds: how often each model's head is fitted anew on what both found, before the student is trained; None
-            is once with a trained teacher, and never without.
+        head_rounds: how often each model's head is fitted anew on what all found, before the student is trained.
         peer: another student, such as "encoder:minilm" for a static one, which labels the texts in the student's place:
             it is trained on the gold, and the student only on what it and the teacher found.
         teacher_weight: share of a trained teacher's opinion beside the student's own; 1 takes the teacher's alone.
@@ -60,7 +59,7 @@ class SelfTrainOptions(Options):
     temperature: float = Field(default=SHARPEN_TEMPERATURE, ge=0.01)
     max_texts: int = Field(default=20_000, ge=1)
     warm_start: bool = False
-    head_rounds: int | None = Field(default=None, ge=0, le=20)
+    head_rounds: int = Field(default=0, ge=0, le=20)
     peer: str = ""
     teacher_weight: float = Field(default=TEACHER_WEIGHT, ge=0, le=1)
     calibration_folds: int = Field(default=0, ge=0, le=20)
@@ -111,7 +110,7 @@ def _pseudo_labels(
         opinions, weights = [own, teacher], [1 - options.teacher_weight, options.teacher_weight]
     targets = gold.targets(run.task.n_labels)
     corrected = combine_opinions(opinions, weights, targets, options.temperature, options.n_neighbors)
-    for _ in range(len(opinions) - 1 if options.head_rounds is None else options.head_rounds):
+    for _ in range(options.head_rounds):
         opinions = refit_heads(opinions, corrected, targets)
         corrected = combine_opinions(opinions, weights, targets, 1.0, options.n_neighbors)
     changed = float((own.scores.argmax(axis=1) != corrected.argmax(axis=1)).mean())
