@@ -1,12 +1,12 @@
-"""Few labels: SetFit, FastFit, frozen embeddings + regression, plain fine-tuning, ours, and ours with a pool.
+"""Few labels: SetFit, frozen embeddings + regression, plain fine-tuning, ours, and ours with a pool.
 
     python bench/few_shot.py [--data ../shared/data] [--setfit PYTHON] [--systems ...] [--seeds 0 1 2] [--only hwu64]
 
 All start from the weights `minilm` unless `mpnet` is in the name, with the same labels and test texts. `--setfit` is
-the Python of a virtual environment with SetFit, `--fastfit` of one with FastFit; without them their rows are left
-out. Every finished row is written at once to bench/results/few_shot.json and not measured again; `--table` only
-rewrites the section of bench/RESULTS.md. Seconds are those of training alone, with OMP_NUM_THREADS threads; the table
-shows processor seconds, which are comparable on a busy machine.
+the Python of a virtual environment with SetFit; without it its rows are left out. Every finished row is written at
+once to bench/results/few_shot.json and not measured again; `--table` only rewrites the section of bench/RESULTS.md.
+Seconds are those of training alone, with OMP_NUM_THREADS threads; the table shows processor seconds, which are
+comparable on a busy machine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ in the table was not run; the command goes on with it.
   include mpnet's. *frozen*: mpnet is not fine-tuned. *static*: the student is
   `static:potion-8m`, with `--peer encoder:minilm`. In brackets the bundle that is served, in int8 where
   that passes.
-- *mpnet*: as *ours*, with the 109 million parameters of `mpnet`; *setfit, mpnet* and *fastfit, mpnet* likewise.
+- *mpnet*: as *ours*, with the 109 million parameters of `mpnet`; *setfit, mpnet* likewise.
 
 """
 # Two-sided 95 % quantiles of Student's t for 1 to 9 degrees of freedom.
@@ -75,7 +75,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--setfit", help="the python of a virtual environment with SetFit")
-    parser.add_argument("--fastfit", help="the python of a virtual environment with FastFit")
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--only", default="", help="only settings whose name contains this")
@@ -87,8 +86,7 @@ def main() -> None:
     for setting in () if options.table else SETTINGS:
         for seed in options.seeds:
             for system in options.systems:
-                rivals = {"setfit": options.setfit, "fastfit": options.fastfit}
-                python = rivals.get(system.partition(",")[0], "no other")
+                python = options.setfit if system.startswith("setfit") else "no other"
                 if options.only in setting.name and python and (setting.name, seed, system) not in done:
                     row = measure(system, fold(options.data, setting, seed), python)
                     rows.append(row)
@@ -117,14 +115,13 @@ def measure(system: str, given: Fold, python: str) -> dict[str, Any]:
 
 
 def run_rival(given: Fold, python: str, script: str, iterations: int = 0, weights: str = WEIGHTS) -> Outcome:
-    """SetFit or FastFit in its own environment."""
+    """SetFit in its own environment."""
     from potstill.models.weights import find_weights
 
     request = {
         "weights": str(find_weights(weights, kind="encoder").folder),
         "texts": given.texts,
         "labels": given.gold.tolist(),
-        "names": [label.replace("_", " ") for label in given.labels],
         "test": given.test_texts,
         "iterations": iterations,
         "seed": given.seed,
@@ -210,7 +207,6 @@ SYSTEMS: dict[str, Callable[[Fold, str], Outcome]] = {
     "setfit": lambda given, python: run_rival(given, python, "setfit", ITERATIONS[given.setting.name]),
     "setfit, 20": lambda given, python: run_rival(given, python, "setfit", DOCUMENTED),
     "setfit, mpnet": lambda given, python: run_rival(given, python, "setfit", ITERATIONS[given.setting.name], "mpnet"),
-    "fastfit, mpnet": lambda given, python: run_rival(given, python, "fastfit", weights="mpnet"),
     "frozen": lambda given, _: run_encoder(given, mode="frozen", label_names=False),
     "plain": lambda given, _: run_plain(given),
     "ours, frozen": lambda given, _: run_encoder(given, mode="frozen"),

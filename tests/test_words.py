@@ -55,6 +55,7 @@ OTHER_MEANINGS = {
     ("run/spec.py", "finetune"): "the default of a task of entities",
     ("run/spec.py", "annotate"): "the default with people as the teacher",
     ("run/spec.py", "pgkd"): "the default with a flag of PGKD's ablations",
+    ("run/spec.py", "selftrain"): "the default with a peer",
 }
 FORBIDDEN = re.compile(r"\b(nobody|somebody|whoever|whom|told|hears|listens to|is heard)\b", re.IGNORECASE)
 PAGES = [
