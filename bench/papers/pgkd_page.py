@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pgkd import GOLD, PAPERS_ARMS, STUDIES
+from pgkd import GOLD, MEASURED, PAPERS_ARMS, STUDIES
 
 sys.path.append(str(Path(__file__).parents[1]))
 from sections import table, write_section
@@ -84,7 +84,7 @@ def page(parts: Mapping[str, Any]) -> str:
     ]
     for name, part in parts.items():
         commits = ", ".join(sorted({run["commit"] for run in part["runs"]}))
-        right = {run["asked"].get("write_accuracy", "None") for run in part["runs"]} - {"None"}
+        right = {written_accuracy(run["asked"].get("write_accuracy", "None")) for run in part["runs"]} - {"None"}
         accuracy = f" Written labels are right with {', '.join(sorted(right))}." if right else ""
         lines += ["", f"### {TITLES[name]}", "", f"Commit {commits}.{accuracy}"]
         if part["simulation"]:
@@ -100,6 +100,11 @@ def page(parts: Mapping[str, Any]) -> str:
             if sample["rejected"]:
                 lines += ["Not learnt: " + " · ".join(f"“{text[:110]}”" for text in sample["rejected"][:3]), ""]
     return "\n".join(lines)
+
+
+def written_accuracy(asked: str) -> str:
+    """The option as it was given, with what "measured" stands for."""
+    return f"{MEASURED} (measured)" if asked == "measured" else asked
 
 
 def _table(rows: Rows, *, paper: bool) -> str:
