@@ -39,6 +39,7 @@ _WHERE = {
     "show": "potstill.api",
     "fetch": "potstill.api",
     "export": "potstill.api",
+    "push": "potstill.api",
 }
 
 __all__ = sorted(_WHERE)

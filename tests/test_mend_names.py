@@ -33,6 +33,7 @@ SHOWN_BY = {
     "api/annotate.py": frozenset({"annotate"}),
     "api/init_template.py": frozenset({"init"}),
     "bundle/": frozenset({"predict", "bench"}),
+    "bundle/push.py": frozenset({"push"}),
     "data/": LABELLED,
     "data/column_guess.py": TABLES,
     "data/tables/": TABLES | {"annotate"},
@@ -41,6 +42,7 @@ SHOWN_BY = {
     "planning/": frozenset({"plan"}),
     "reports/serving_benchmark.py": frozenset({"bench"}),
     "serving/": frozenset({"serve"}),
+    "api/push.py": frozenset({"push"}),
     "api/serve.py": frozenset({"serve"}),
     "study/": frozenset({"compare"}),
 }

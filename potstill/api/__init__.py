@@ -16,6 +16,7 @@ from potstill.api.distill import distill, plan
 from potstill.api.export import export
 from potstill.api.init import fetch, init
 from potstill.api.predict import predict
+from potstill.api.push import push
 from potstill.api.serve import serve
 from potstill.api.show import ledger, report, show
 
@@ -23,7 +24,7 @@ from potstill.api.show import ledger, report, show
 COMMAND_GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Before training": (init, label_errors, plan),
     "Training": (distill, annotate, compare),
-    "With a trained model": (predict, serve, export, bench),
+    "With a trained model": (predict, serve, export, push, bench),
     "What a run did": (report, show, ledger),
     "Weights and sample data": (fetch,),
 }

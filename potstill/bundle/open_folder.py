@@ -8,11 +8,11 @@ from typing import Protocol, TypeVar
 
 from potstill.bundle.check_graph import check_graph
 from potstill.bundle.check_record import check_record
+from potstill.bundle.find_folder import find_folder
 from potstill.bundle.layout import find_graph
 from potstill.bundle.preprocessors import PREPROCESSORS
-from potstill.bundle.record import EXPORT_AGAIN, RECORD_FILE, BundleRecord, check_files, newer_version, read_record
+from potstill.bundle.record import EXPORT_AGAIN, BundleRecord, check_files, newer_version, read_record
 from potstill.bundle.sessions import available_cpus
-from potstill.data.paths import as_path
 from potstill.errors import BadData, BadInput, PotstillError, RunNotFound
 
 RUST_PANIC = "PanicException"  # the class of a bug in a library that is written in Rust
@@ -39,9 +39,7 @@ def open_folder(
     """Check a bundle's folder and what `make` makes of folder, record, graph and threads; see `load`."""
     if threads is not None and threads < 1:
         raise BadInput(f"threads = {threads}; at least one is needed.", "Give one or more, or leave it out.")
-    folder = as_path(path)
-    if not (folder / RECORD_FILE).is_file() and (folder / "bundle" / RECORD_FILE).is_file():
-        folder = folder / "bundle"
+    folder = find_folder(path, graph=graph, whole=verify)
     record = read_record(folder)
     check_record(record, folder)
     if record.preprocessor.name not in PREPROCESSORS:

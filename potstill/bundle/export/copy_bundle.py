@@ -67,12 +67,18 @@ def check_replaceable(folder: Path) -> None:
         raise RunNotFound(f"{folder} exists and is not a bundle.", "Give another folder, or empty that one.")
 
 
-def finish(folder: Path, record: BundleRecord) -> None:
-    """Write the card and the record of the files in `folder`, make all readable for every user, and load the bundle."""
-    write_model_card(folder, record)
+def finish(folder: Path, record: BundleRecord, name: str = "this-folder") -> None:
+    """Write the card and the record of the files in `folder`, make all readable for every user, and load the bundle.
+
+    Args:
+        folder: of a bundle that is complete but for these two.
+        record: of the bundle.
+        name: what the card's examples load.
+    """
+    write_model_card(folder, record, name)
     write_record(folder, replace(record, files=list_files(folder)))
-    for name in (RECORD_FILE, *list_files(folder)):
-        (folder / name).chmod(FILE_MODE)
+    for file in (RECORD_FILE, *list_files(folder)):
+        (folder / file).chmod(FILE_MODE)
     load(folder, verify=True)
 
 
