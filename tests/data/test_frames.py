@@ -111,7 +111,7 @@ def test_a_frame_gives_the_pool_and_the_sentences_of_the_file_of_its_rows(librar
     assert from_frame.report.sources[0].guesses == from_file.report.sources[0].guesses
     inputs = read_inputs(frame(library), None, {"budget": 1})
     assert (inputs.pool.key, inputs.columns["text"], inputs.columns["label"]) == (
-        from_file.pool.key,
+        read_inputs(path, None, {"budget": 1}).pool.key,
         "message",
         "topic",
     )
