@@ -227,7 +227,7 @@ def test_a_missing_member_and_a_file_that_is_no_archive_are_named(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("convert", "member"), [(unpack.movies, "movieReviewSnippets"), (unpack.tweets, "tweets")], ids=lambda x: str(x)
+    ("convert", "member"), [(unpack.movies, "movieReviewSnippets"), (unpack.tweets, "tweets")], ids=["movies", "tweets"]
 )
 def test_rated_texts_are_clearly_rated_and_without_duplicates(
     tmp_path: Path, convert: Callable[[Path], None], member: str
