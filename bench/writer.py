@@ -1,6 +1,6 @@
 """How well a language model on this machine writes training texts, each means by itself, on BANKING77.
 
-    nice python bench/writer.py [--data ../shared/data] [--model qwen-1.5b] [--texts 24] [--rounds 2] [--only recipe]
+    nice python bench/writer.py [--data ../shared/data] [--model qwen-1.5b] [--texts 20] [--rounds 2] [--only recipe]
 
 A student of 800 gold texts (MiniLM, frozen, logistic regression) gives each round's request, as in PGKD with five
 folds: the labels it gets wrong the most, texts of them, its errors. Each cell writes the texts of the same requests in
@@ -64,7 +64,9 @@ class Means:
 
 
 CELLS: dict[str, Means] = {
-    "recipe": Means("the same, presence penalty 0.8 (**the default**)"),
+    "recipe": Means(
+        "real texts as earlier answers, other words, temperature 1.1, presence penalty 0.8 (**the default**)"
+    ),
     "name": Means("the label's name alone, temperature 0.8", PLAIN, shows_texts=False),
     "texts": Means("with four real texts of the label", PLAIN, other_words=False),
     "other words": Means('the same, "in other words"', PLAIN),
@@ -106,7 +108,7 @@ class Judge:
 
     task: Task
     gold: list[LabelledText]
-    everything: list[LabelledText]
+    test: list[LabelledText]
     held_out: dict[str, list[str]]
     requests: list[GenerationRequest]
     embed: Callable[[Sequence[str]], Any]
@@ -164,7 +166,7 @@ def read(data: Path, n: int, rounds: int) -> Judge:
         make_generation_request(task, texts, probs, evaluation, options, (0, at)) for at in range(1, rounds + 1)
     ]
     held_out = {"validation": [row.text for row in shown], "test": [row.text for row in test]}
-    return Judge(task, gold, everything, held_out, requests, embed, arbiter, student, accuracy)
+    return Judge(task, gold, test, held_out, requests, embed, arbiter, student, accuracy)
 
 
 def columns(task: Task, some: Sequence[LabelledText]) -> Any:
@@ -286,10 +288,9 @@ def cell(
 
 
 def real(judge: Judge, like: Cell) -> Cell:
-    """Real texts that no student has seen, as many of each label as `like` has, measured in the same way."""
+    """Test texts, as many of each label as `like` has, measured in the same way."""
     counts = Counter(label for _, label in like.texts)
-    rest = judge.everything[N_GOLD:]
-    some = [row for label, n in counts.items() for row in [each for each in rest if each.label == label][:n]]
+    some = [row for label, n in counts.items() for row in [each for each in judge.test if each.label == label][:n]]
     return cell("real", "", judge, len(some), [FilterResult(tuple(some))], (0.0, 0.0, 0, 0))
 
 
@@ -369,7 +370,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="qwen-1.5b")
-    parser.add_argument("--texts", type=int, default=24)
+    parser.add_argument("--texts", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=[*CELLS, *CHECKS, "real"])
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page of what is stored")

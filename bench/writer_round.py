@@ -1,6 +1,6 @@
 """One PGKD round with a language model on this machine as the writer, shown as it happened, in three ways.
 
-    nice python bench/writer_round.py [--data ../shared/data] [--model qwen-1.5b] [--texts 16] [--only label]
+    nice python bench/writer_round.py [--data ../shared/data] [--model qwen-1.5b] [--texts 12] [--only label]
 
 `label`: `local`, label by label. `whole`: `local`, the whole request and a grammar for its JSON. `server`: the same
 request through the teacher `openai`, from llama.cpp's own server on loopback, which speaks OpenAI's protocol. The
@@ -90,7 +90,7 @@ def opened(way: str, model: str, judge: Judge) -> Iterator[Teacher]:
     with served(model) as (url, key):
         os.environ["WRITER_ROUND_KEY"] = key
         options = {"base_url": url, "key_env": "WRITER_ROUND_KEY", "generation_prompt_tokens": PROMPT_TOKENS,
-                   "temperature": 1.1, "timeout_s": 3600, "retries": 0}  # fmt: skip
+                   "temperature": 1.1, "timeout_s": 3600}  # fmt: skip
         yield open_openai(TeacherSetup(judge.task, model, (), options, PriceOptions(usd_per_hour="0.10")))
 
 
@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="qwen-1.5b")
-    parser.add_argument("--texts", type=int, default=16)
+    parser.add_argument("--texts", type=int, default=12)
     parser.add_argument("--only", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--page", action="store_true", help="run nothing, write the page of what is stored")
     given = parser.parse_args()

@@ -60,8 +60,8 @@ class GenerationOptions(Options):
 
     Attributes:
         generation_prompt: what a prompt for new texts holds: texts and the description of one `label`, or the `whole`
-            request with the student's errors, as models behind a server read it; `auto` is `label`, which copies less,
-            is right more often and takes a fraction of the time with models that run here.
+            request with the student's errors, as models behind a server read it; `auto` is `label`, whose prompts are
+            short: reading one is what takes a model on this machine its time.
         generation_prompt_tokens: limit of a prompt with the whole request, by a high estimate of its tokens.
         generation_max_tokens: maximal tokens of one generated text.
         generation_slots: texts that are written at once; another number can give other texts.
