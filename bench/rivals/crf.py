@@ -8,6 +8,7 @@ features are the usual ones of CoNLL: the word, its ends, its shape, and the sam
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -33,6 +34,7 @@ def features(words: Sequence[str], at: int) -> dict[str, str | bool]:
 
 def main() -> None:
     """Train and tag."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     from sklearn_crfsuite import CRF
 
     rows = json.load(sys.stdin)

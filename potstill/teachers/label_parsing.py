@@ -145,7 +145,8 @@ class LabelParser:
         if record is None or not named or len(strings) < len(named):
             return None
         found = self._named(strings[0], reply)
-        if found is None or self.named_columns(record) != {found.column}:
+        others = [name for name in record if name.casefold() not in LABEL_FIELDS]  # "label" may be a label's name, too
+        if found is None or self.named_columns([*others, *record.values()]) != {found.column}:
             return None
         # A code that is also written elsewhere is not looked up among the tokens.
         return found if list(record) == ["label"] or reply.count(strings[0]) == 1 else replace(found, code_offset=None)

@@ -92,7 +92,7 @@ def test_a_run_reads_class_weights_from_its_student_table(tmp_path: Path) -> Non
     toml = tmp_path / "potstill.toml"
     for nth, extra in enumerate(("", 'class_weights = "balanced"\n', "[student.class_weights]\nl9 = 2\n")):
         toml.write_text(
-            f'budget = 1\n[data]\nfile = "{table}"\n'
+            f'budget = 1\n[data]\nfile = "{table}"\nvalidation_share = 0\n'
             f'[procedure]\nname = "finetune"\n[student]\nname = "linear"\n{extra}',
             encoding="utf-8",
         )

@@ -89,7 +89,11 @@ def test_a_prompt_that_needs_more_tokens_than_estimated_gets_a_larger_context(sm
     ("options", "request_", "says"),
     [
         ({}, PARTS[0], "reads 8192"),
-        ({"generation_prompt": "whole", "generation_max_tokens": 2048, "generation_slots": 1}, WHOLE, "no room"),
+        (
+            {"generation_prompt": "whole", "generation_max_tokens": 2048, "generation_slots": 1},
+            replace(WHOLE, n=4),
+            "no room",
+        ),
     ],
 )
 def test_a_context_that_is_too_small_is_refused_with_a_mend_before_anything_is_held(
