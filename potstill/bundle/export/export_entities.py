@@ -17,7 +17,7 @@ from potstill.bundle.entity_bundle import EntityBundle, load_entities
 from potstill.bundle.export.copy_bundle import check_replaceable, finish
 from potstill.bundle.export.export import CHECK_TEXTS, EDGE_CASES, NO_INT8_TEXTS, export_graph
 from potstill.bundle.export.parity import PARITY_TEXTS, TOLERANCE
-from potstill.bundle.export.quantize import MAX_ACCURACY_LOSS, MIN_SPEEDUP, TIMED_TEXTS, measure_speedup, write_int8
+from potstill.bundle.export.quantize import TIMED_TEXTS, decide_int8, measure_speedup, write_int8
 from potstill.bundle.layout import INT8
 from potstill.bundle.record import BundleRecord, ParityCheck, QuantizationResult, list_files
 from potstill.data.atomic import atomic_folder
@@ -116,14 +116,7 @@ def _accept_int8(exact: EntityBundle, small: EntityBundle, check: MarkedTexts) -
     some = check.texts[:TIMED_TEXTS]
     speedup = measure_speedup(lambda: exact.unit_scores(some), lambda: small.unit_scores(some))
     lost = f"{max(0.0, 100 * loss):.1f} points of entity F1 on {len(check):,} texts"
-    accepted = loss <= MAX_ACCURACY_LOSS and speedup >= MIN_SPEEDUP
-    if loss > MAX_ACCURACY_LOSS:
-        reason = f"int8 loses {lost}: fp32 is served."
-    elif not accepted:
-        reason = f"int8 is {speedup:.2f} times as fast as fp32 here, not worth it: fp32 is served."
-    else:
-        reason = f"int8 is served: it loses {lost} and is {speedup:.1f} times as fast as fp32 here."
-    return QuantizationResult(accepted, reason, loss, agreement, speedup, len(check))
+    return decide_int8(loss, speedup, lost, agreement, len(check))
 
 
 def _f1(bundle: EntityBundle, check: MarkedTexts, predicted: Sequence[Entities]) -> float:

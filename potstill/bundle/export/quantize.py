@@ -125,6 +125,19 @@ def accept_int8(
     some = texts[:TIMED_TEXTS]
     speedup = measure_speedup(lambda: exact.predict_logits(some), lambda: small.predict_logits(some))
     lost = f"{max(0.0, 100 * loss):.1f} points {measure} on {len(texts):,} texts"
+    return decide_int8(loss, speedup, lost, agreement, len(texts))
+
+
+def decide_int8(loss: float, speedup: float, lost: str, agreement: float, n_texts: int) -> QuantizationResult:
+    """Whether int8 is served: it loses at most `MAX_ACCURACY_LOSS` and is `MIN_SPEEDUP` times as fast as fp32.
+
+    Args:
+        loss: the share of the score that int8 loses.
+        speedup: seconds of fp32 over seconds of int8.
+        lost: the loss in words, with the number of texts.
+        agreement: the share of the texts that both predict alike.
+        n_texts: the texts that were predicted.
+    """
     accepted = loss <= MAX_ACCURACY_LOSS and speedup >= MIN_SPEEDUP
     if loss > MAX_ACCURACY_LOSS:
         reason = f"int8 loses {lost}: fp32 is served."
@@ -132,7 +145,7 @@ def accept_int8(
         reason = f"int8 is {speedup:.2f} times as fast as fp32 here, not worth it: fp32 is served."
     else:
         reason = f"int8 is served: it loses {lost} and is {speedup:.1f} times as fast as fp32 here."
-    return QuantizationResult(accepted, reason, loss, agreement, speedup, len(texts))
+    return QuantizationResult(accepted, reason, loss, agreement, speedup, n_texts)
 
 
 def measure_speedup(exact: Callable[[], object], small: Callable[[], object]) -> float:
