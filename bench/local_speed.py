@@ -97,7 +97,7 @@ def cached(model: CausalLM, case: Case) -> None:
         model.model(input_ids=torch.tensor([case.prompt]), past_key_values=cache, logits_to_keep=1)
         for text in case.texts:
             model.model(input_ids=torch.tensor([text]), past_key_values=cache, logits_to_keep=1)
-            cache.crop(len(case.prompt))
+            cache.crop(-len(text))
 
 
 def matrix_rates(config: Any, repeats: int = 5) -> dict[str, float]:
