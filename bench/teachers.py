@@ -62,7 +62,7 @@ def open_teacher(url: str, parallel: int) -> Any:
 def body_of(teacher: Any) -> Callable[[int], dict[str, Any]]:
     """What the teacher would send about text number i, as arguments of the SDK; only the text is made anew."""
     first = text_of(0)
-    body = dict(teacher._server.request_body(teacher._request(first)))
+    body = dict(teacher._server.request_body(teacher._question.request(first)))
     last = body["messages"][-1]
 
     def make(number: int) -> dict[str, Any]:

@@ -84,13 +84,13 @@ def estimate_cost(inputs: RunInputs, *, check: bool = False) -> CostPlan | None:
     if not recipe.asks(spec):
         return None
     planned = open_planned_teacher(inputs)
-    if recipe.quote is None:
+    asks = recipe.purchases(QuoteInputs(inputs, planned.teacher, recipe.read_options(spec)))
+    if asks is None:
         cost = _unknown_cost(inputs, planned)
-    else:
-        asks = recipe.quote(QuoteInputs(inputs, planned.teacher, recipe.read_options(spec)))
-        if not asks:
-            return None
+    elif asks:
         cost = _sum(inputs, planned, asks)
+    else:
+        return None
     return _with_model_status(cost, planned.teacher) if check else cost
 
 

@@ -97,7 +97,7 @@ class Recipe(Generic[OptionsT]):
         asks_teacher: whether it buys from the spec's teacher; if not, it spends compute alone.
         asks_trained_teacher: whether it asks the spec's teacher if that is trained on the gold, and no other.
         quote: the purchases it plans, the main one first; None if unknown, which plans as "at most the budget".
-        on_entities: `run` for a task of entities; None if it cannot do one.
+        on_entities, quote_on_entities: `run` and `quote` for a task of entities; None if it cannot do one.
         compares_strategies: whether a plan also compares the strategies among which it will choose.
         validates: whether it chooses by validation texts, so that some are set aside however few labels there are.
         calibration_folds: with too few validation texts, how often it is run anew without a part of the gold, whose
@@ -115,6 +115,7 @@ class Recipe(Generic[OptionsT]):
     validates: bool = False
     calibration_folds: int = 0
     on_entities: Callable[[Run], EntityStudent] | None = None
+    quote_on_entities: Callable[[QuoteInputs[OptionsT]], tuple[Ask, ...]] | None = None
 
     def read_options(self, spec: Spec) -> OptionsT:
         """Validate the spec's `[procedure]` table. Raises BadSpec."""
@@ -123,6 +124,11 @@ class Recipe(Generic[OptionsT]):
     def asks(self, spec: Spec) -> bool:
         """Whether it asks the teacher of this spec."""
         return self.asks_teacher or (self.asks_trained_teacher and has_trained_teacher(spec))
+
+    def purchases(self, request: QuoteInputs[OptionsT]) -> tuple[Ask, ...] | None:
+        """What it plans to buy for this task; None if unknown."""
+        quote = self.quote if request.inputs.task.output is None else self.quote_on_entities
+        return None if quote is None else quote(request)
 
     def check(self, spec: Spec, kind: TaskKind) -> None:
         """Check the options and the kind of the task before anything is spent.

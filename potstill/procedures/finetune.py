@@ -38,4 +38,5 @@ RECIPE = Recipe(
     quote=quote_nothing,
     calibration_folds=5,
     on_entities=finetune_entities,
+    quote_on_entities=quote_nothing,
 )

@@ -32,6 +32,7 @@ from potstill.procedures.base import (
     quote_answers,
     require_pool,
 )
+from potstill.procedures.kd_entities import kd_entities, quote_kd_entities
 from potstill.procedures.label_correction import GoldPredictions, correct_soft_labels
 from potstill.procedures.soft_labels import calibrate_teacher, gold_row_weight, open_kd_teacher
 from potstill.registry import Options
@@ -40,6 +41,7 @@ from potstill.run.few_shot import select_examples, selects_examples_per_text
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 from potstill.students.base import FeatureHint, Floats, RowTrust, Student
+from potstill.students.entity_student import EntityStudent
 from potstill.teachers.base import Teacher
 from potstill.teachers.trained import StudentTeacher
 
@@ -202,4 +204,21 @@ def quote_kd(request: QuoteInputs[KdOptions]) -> tuple[Ask, ...]:
     return *on_pool, answers(request.teacher, [gold.texts[row] for row in sample], len(rows), len(rows), note)
 
 
-RECIPE = Recipe("kd", kd, KdOptions, ANY_TASK, quote=quote_kd)
+def kd_on_entities(run: Run) -> EntityStudent:
+    """See `kd_entities.kd_entities`. Raises BadSpec for an option that is about scores."""
+    options = RECIPE.read_options(run.spec)
+    given = [name for name in ("temperature", "hint_weight", "n_neighbors") if name in options.model_fields_set]
+    if given:
+        raise BadSpec(f"{given[0]} is about scores of labels, and this task is of entities.", f"Leave {given[0]} out.")
+    return kd_entities(run, None if options.gold_weight == "auto" else options.gold_weight)
+
+
+RECIPE = Recipe(
+    "kd",
+    kd,
+    KdOptions,
+    ANY_TASK | {"text2text"},
+    quote=quote_kd,
+    on_entities=kd_on_entities,
+    quote_on_entities=quote_kd_entities,
+)

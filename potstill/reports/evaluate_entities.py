@@ -21,15 +21,18 @@ from potstill.evaluation.metrics import EvaluationResult, Score
 from potstill.evaluation.text2text.entities import Entities, compute_entity_metrics, compute_entity_scores
 from potstill.evaluation.text2text.known_words import learn_words
 from potstill.models.bio import ScoredEntities
+from potstill.reports.evaluate_entity_teacher import evaluate_entity_teacher
 from potstill.reports.records import Baseline, Evaluation, SamplePrediction, StudentSummary
 from potstill.reports.run_facts import (
     active_seconds,
+    answer_summary,
     cost_summary,
     data_summary,
     egress_facts,
     recipe_sentences,
     run_settings,
     simulated_teachers,
+    unreadable_summaries,
 )
 from potstill.run.entity_verbs import entity_pool, marked_texts
 from potstill.run.notes import Finished
@@ -49,7 +52,7 @@ def evaluate_entity_run(
     text_columns: tuple[str, ...] = (),
     layout: Layout = Layout(),  # noqa: B008 - frozen
 ) -> Evaluation:
-    """Export the student and measure it and the baseline on the test part. Arguments as of `evaluate.evaluate`."""
+    """Export the student and measure it, its teacher and the baseline on the test part; see `evaluate.evaluate`."""
     pool = entity_pool(run)
     test = pool.subset("test")
     bundle = _export(run, student, text_columns, layout)
@@ -61,19 +64,23 @@ def evaluate_entity_run(
         scores = compute_entity_scores(test.texts, test.entities, predicted, run.task.labels)
     texts = test.texts or pool.subset("pool").texts or pool.subset("train").texts
     speed = measure_latency(bundle.predict, texts[:MAX_TIMED_TEXTS])
+    teacher, by_teacher = evaluate_entity_teacher(run, test)
     run.note(Finished(run.student_key(student)))
     return Evaluation(
         folder=run.folder,
         task=run.task,
         bundle=bundle.record,
         student=_student_summary(run, bundle, result, speed),
+        teacher=teacher,
+        answers=answer_summary(run.teacher_record),
+        unreadable=unreadable_summaries(run),
         entities=scores,
         baselines=tuple(_baselines(run, test)),
-        samples=tuple(_samples(run, test, found)),
+        samples=tuple(_samples(run, test, found, by_teacher)),
         recipe_sentences=recipe_sentences(run),
         money=cost_summary(run, speed),
         data=data_summary(run, source, cleaning),
-        egress=egress_facts(None),
+        egress=egress_facts(run.teacher_record),
         settings=run_settings(run),
         simulated_teachers=simulated_teachers(run),
         duration_s=active_seconds(run),
@@ -91,7 +98,8 @@ def _export(run: Run, student: EntityStudent, text_columns: tuple[str, ...], lay
     check = validation if len(validation) else marked_texts(pool.subset("train"))
 
     def complete(made: EntityBundle) -> BundleRecord:
-        lineage = Lineage(run.folder.name, run.spec.procedure.name, run.spec.student.name, "")
+        teacher = "" if run.teacher_record is None else run.teacher_record.teacher.name
+        lineage = Lineage(run.folder.name, run.spec.procedure.name, run.spec.student.name, teacher)
         measured = replace(made.record, lineage=lineage, metrics=_metrics(run, made, test))
         return replace(measured, text_columns=text_columns, layout=layout)
 
@@ -133,13 +141,16 @@ def _baselines(run: Run, test: EntitySubset) -> Iterator[Baseline]:
     yield Baseline.from_evaluation(f"known words of {len(train):,} texts", result, description)
 
 
-def _samples(run: Run, test: EntitySubset, found: Sequence[ScoredEntities]) -> Iterator[SamplePrediction]:
+def _samples(
+    run: Run, test: EntitySubset, found: Sequence[ScoredEntities], by_teacher: Sequence[Entities | None]
+) -> Iterator[SamplePrediction]:
     for i in np.random.default_rng(run.spec.seed).permutation(len(test))[:N_SAMPLES]:
-        text, own = test.texts[i], found[i]
+        text, own, other = test.texts[i], found[i], by_teacher[i]
         yield SamplePrediction(
             text=text,
             student=display_entities(text, own.entities),
             gold=display_entities(text, test.entities[i]),
+            teacher="" if other is None else display_entities(text, other),
             confidence=min(own.confidences, default=None),
         )
 

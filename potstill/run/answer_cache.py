@@ -7,7 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from potstill.data.task import Task, content_key, read_answer
+from potstill.data.answer_records import answer_form
+from potstill.data.task import Task, content_key
 from potstill.ledger.store import AnswerCache
 from potstill.ledger.store.answer_cache import FILE, UNUSABLE
 from potstill.teachers.base import Teacher
@@ -46,5 +47,6 @@ def find_cached_answers(
             cached = cache.get(keys)
     except UNUSABLE:
         cached = {}  # a plan changes no file: the run renames a damaged one and says so
-    found = {key: each for key, each in cached.items() if read_answer(each.value, task.n_labels) is not None}
+    read = answer_form(task).read
+    found = {key: each for key, each in cached.items() if read(each.value) is not None}
     return CachedAnswers(len(found), len(texts), sum(each.price_nanos for each in found.values()) / 1e9, str(file))

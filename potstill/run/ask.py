@@ -18,7 +18,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import Answer, GenerationRequest, JsonObject, LabelledText, Task, content_key, read_answer
+from potstill.data.answer_records import answer_form
+from potstill.data.task import Answer, GenerationRequest, JsonObject, LabelledText, Task, content_key
 from potstill.engines.base import Engine
 from potstill.engines.greenlets import Semaphore
 from potstill.errors import BudgetExceeded
@@ -62,6 +63,26 @@ class SilentReporter:
         return True
 
 
+class AskedTexts(Protocol):
+    """A teacher's answers about N texts, whatever their form; see `Answers`."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The N texts, as asked."""
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """For each text the state of its answer, or "unasked"."""
+
+    @property
+    def score_source(self) -> tuple[str, ...]:
+        """For each text what its answer rests on; empty without an answer."""
+
+    @property
+    def state_counts(self) -> dict[str, int]:
+        """How many texts ended in each state."""
+
+
 @dataclass(frozen=True)
 class Answers:
     """A teacher's answers about N texts.
@@ -91,11 +112,38 @@ class Answers:
 
 @dataclass(frozen=True)
 class AskResult:
-    """Answers, the number of texts that were not in the run's store before, and wall time in seconds."""
+    """What asking about N texts gave.
 
-    answers: Answers
+    Attributes:
+        texts: the N texts.
+        answers: for each its answer; None if the budget ended before.
+        n_new: texts that were not in the run's store before.
+        seconds: wall time.
+    """
+
+    texts: tuple[str, ...]
+    answers: tuple[Answer | None, ...]
     n_new: int
     seconds: float
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """For each text the state of its answer, or "unasked"."""
+        return tuple("unasked" if answer is None else answer.state for answer in self.answers)
+
+    @property
+    def by_state(self) -> dict[str, int]:
+        """How many texts ended in each state."""
+        return dict(Counter(self.states))
+
+    def scores(self, n_labels: int) -> Answers:
+        """The answers of a task of labels."""
+        scores = np.full((len(self.texts), n_labels), np.nan)
+        for row, answer in enumerate(self.answers):
+            if answer is not None and answer.scores is not None:
+                scores[row] = answer.scores
+        sources = tuple("" if answer is None else answer.how for answer in self.answers)
+        return Answers(self.texts, scores, self.states, sources)
 
 
 class TeacherClient:
@@ -120,6 +168,7 @@ class TeacherClient:
         engine: Engine,
     ) -> None:
         self._task = task
+        self._form = answer_form(task)
         self._store = store
         self._ledger = ledger
         self._reporter = reporter
@@ -129,7 +178,7 @@ class TeacherClient:
         self._unreadable = UnreadableCheck(store)
 
     def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose) -> AskResult:
-        """See `Run.ask`."""
+        """See `Run.ask`; the answers are those of the task's form."""
         started = time.perf_counter()
         keys = {text: content_key("answer", self._task.key, teacher.key, text) for text in dict.fromkeys(texts)}
         answers = self._load(keys.values())
@@ -150,21 +199,23 @@ class TeacherClient:
                 self._shared.publish()
                 self._shared.release()
             self._unreadable.record(teacher)
-        found = [answers.get(keys[text]) for text in texts]
-        return AskResult(_as_answers(texts, found, self._task.n_labels), n_new, time.perf_counter() - started)
+        found = tuple(answers.get(keys[text]) for text in texts)
+        return AskResult(tuple(texts), found, n_new, time.perf_counter() - started)
 
     def _load(self, keys: Iterable[str]) -> StoredAnswers:
         return self._read(self._store.load(keys))
 
     def _read(self, values: JsonObject) -> StoredAnswers:
         """The stored answers that can be used; a row that is no answer of this task is asked again."""
-        read = {key: read_answer(value, self._task.n_labels) for key, value in values.items()}
+        read = {key: self._form.read(value) for key, value in values.items()}
         return {key: answer for key, answer in read.items() if answer is not None}
 
     def _ask_by_job(self, teacher: DeferredTeacher, missing: Mapping[str, str], purpose: Purpose) -> StoredAnswers:
         """Fetch and submit jobs. Raises Waiting if answers have to be fetched later."""
         check = partial(self._unreadable.add, teacher)
-        hooks = JobHooks(check, self._shared, self._is_answer, self.gives_up_batches, self._reporter.info)
+        hooks = JobHooks(
+            check, self._shared, self._is_answer, self.gives_up_batches, self._reporter.info, self._form.check
+        )
         BatchJobs(teacher, self._store, self._ledger, hooks).ask(AnswerRequest(missing, purpose))
         answers = self._load(missing.values())
         if n_unanswered := len(missing) - len(answers):
@@ -205,7 +256,7 @@ class TeacherClient:
             yield from chunks([text for text in block if text not in elsewhere], size)
 
     def _is_answer(self, value: object) -> bool:
-        return read_answer(value, self._task.n_labels) is not None
+        return self._form.read(value) is not None
 
     def _call(
         self, teacher: Teacher, calls: Iterable[Sequence[str]], keys: Mapping[str, str], purpose: Purpose
@@ -233,7 +284,7 @@ class TeacherClient:
                     with semaphore:
                         self._ledger.check_charges(hold)
                         reply = teacher.answer(chunk)
-                    answers_ok = (answer.checked(self._task.n_labels) for answer in reply.answers)
+                    answers_ok = map(self._form.check, reply.answers)
                     bought = {
                         keys[text]: answer
                         for text, answer in zip(chunk, answers_ok, strict=True)
@@ -320,12 +371,3 @@ def _is_generated(value: object) -> bool:
     return isinstance(value, list) and all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair) for pair in value
     )
-
-
-def _as_answers(texts: Sequence[str], found: Sequence[Answer | None], n_labels: int) -> Answers:
-    scores = np.full((len(texts), n_labels), np.nan)
-    for row, answer in enumerate(found):
-        if answer is not None and answer.scores is not None:
-            scores[row] = answer.scores
-    states = tuple("unasked" if answer is None else answer.state for answer in found)
-    return Answers(tuple(texts), scores, states, tuple("" if answer is None else answer.how for answer in found))

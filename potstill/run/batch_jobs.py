@@ -58,6 +58,7 @@ class JobHooks:
         is_answer: whether a stored value is an answer of the task.
         give_up: whether a job that the provider no longer has is given up.
         info: is called with sentences for the user.
+        checked: an answer -> itself, or what can be stored in its place.
     """
 
     check: Callable[[Mapping[str, Answer]], None] = lambda answers: None
@@ -65,6 +66,7 @@ class JobHooks:
     is_answer: Callable[[object], bool] = lambda value: True
     give_up: bool = False
     info: Callable[[str], None] = lambda sentence: None
+    checked: Callable[[Answer], Answer] = lambda answer: answer.checked()
 
 
 class BatchJobs:
@@ -187,7 +189,7 @@ class BatchJobs:
             charged = max(charged, min(row.held, round_up_micros(exact + n_unreported * bound)))
         answers = {
             key: answer
-            for key, answer in zip(row.keys, (a and a.checked() for a in result.answers), strict=True)
+            for key, answer in zip(row.keys, (a and self._hooks.checked(a) for a in result.answers), strict=True)
             if answer is not None and answer.state in STORED_STATES
         }
         results = {key: answer.to_json() for key, answer in answers.items()}
@@ -265,7 +267,7 @@ class BatchJobs:
         try:
             with self._ledger.hold(bound, purchase) as hold:
                 reply = teacher.answer([text])
-                answer = reply.answers[0].checked()
+                answer = self._hooks.checked(reply.answers[0])
                 results = {key: answer.to_json()} if answer.state in STORED_STATES else {}
                 hold.settle(teacher.price.cost_micros(reply.usage), reply.usage, results=results)
         except BudgetExceeded:

@@ -1,13 +1,15 @@
-"""The verbs of a run on entities, beside those of `Run`: `learn_entities` and `evaluate_entities`.
+"""The verbs of a run on entities, beside those of `Run`: `ask_entities`, `learn_entities` and `evaluate_entities`.
 
 As there, each looks in the store first, under a key of its content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from potstill.data.entities.answers import EntityAnswer, locate_entities
 from potstill.data.entities.build import encode_entities
 from potstill.data.entities.pool import EntityPool, EntitySubset
 from potstill.data.task import content_key
@@ -23,6 +25,7 @@ from potstill.run.spec import ComponentSpec, check_student_kind
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.entity_student import EntityStudent, EntityTrainingData, MarkedTexts
 from potstill.students.kinds import revision
+from potstill.teachers.base import Teacher
 
 
 def entity_pool(run: Run) -> EntityPool:
@@ -37,6 +40,88 @@ def marked_texts(subset: EntitySubset) -> MarkedTexts:
     """The labelled texts of a subset with their entities."""
     rows = [i for i, gold in enumerate(subset.gold) if gold is not None]
     return MarkedTexts([subset.texts[i] for i in rows], [subset.gold[i] or () for i in rows])
+
+
+@dataclass(frozen=True)
+class NamedEntities(notes.NoteRecord):
+    """The entities that a teacher named, and those left out: they have no place in their text, or no type.
+
+    Attributes:
+        teacher: its name.
+        n_named: entities of all texts that were asked.
+        dropped: reason -> how many were left out.
+    """
+
+    name = "named_entities"
+    teacher: str
+    n_named: int
+    dropped: Mapping[str, int]
+
+    def sentence(self) -> str:
+        """How many were left out, and why; empty if none was."""
+        if not self.dropped:
+            return ""
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.dropped.items(), key=lambda each: -each[1]))
+        return (
+            f"{sum(self.dropped.values()):,} of the {self.n_named:,} entities that {self.teacher} named "
+            f"are left out: {reasons}."
+        )
+
+
+@dataclass(frozen=True)
+class EntityAnswers:
+    """A teacher's answers about the entities of N texts.
+
+    Attributes:
+        texts: the N texts, as asked.
+        entities: of each text; None if there is no answer that can be used.
+        states: for each text the state of its answer, or "unasked" if the budget ended first. An answer none of whose
+            entities has a place and a type is unparsable.
+        n_named: entities that the answers name.
+        dropped: reason -> how many of them were left out.
+    """
+
+    texts: tuple[str, ...]
+    entities: tuple[Entities | None, ...]
+    states: tuple[str, ...]
+    n_named: int
+    dropped: Mapping[str, int]
+
+    @property
+    def marked(self) -> MarkedTexts:
+        """The texts with an answer."""
+        rows = [i for i, found in enumerate(self.entities) if found is not None]
+        return MarkedTexts([self.texts[i] for i in rows], [self.entities[i] or () for i in rows])
+
+    @property
+    def score_source(self) -> tuple[str, ...]:
+        """What the answers rest on, as of answers with scores: the words that the teacher named."""
+        return tuple("named words" if found is not None else "" for found in self.entities)
+
+    @property
+    def state_counts(self) -> dict[str, int]:
+        """How many texts ended in each state."""
+        return dict(Counter(self.states))
+
+
+def ask_entities(run: Run, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach") -> EntityAnswers:
+    """The teacher's answers about the entities of the texts; see `Run.ask`. Notes what was left out of them."""
+    fetched = run.fetch_answers(teacher, texts, purpose=purpose)
+    entities: list[Entities | None] = []
+    states, dropped, n_named = list(fetched.states), Counter[str](), 0
+    for i, (text, answer) in enumerate(zip(fetched.texts, fetched.answers, strict=True)):
+        if not isinstance(answer, EntityAnswer) or answer.state != "ok":
+            entities.append(None)
+            continue
+        located = locate_entities(text, answer.named, run.task.labels)
+        dropped.update(located.dropped)
+        n_named += len(answer.named)
+        usable = bool(located.entities) or not located.dropped
+        entities.append(located.entities if usable else None)
+        states[i] = "ok" if usable else "unparsable"
+    if fetched.n_new and purpose == "teach":
+        run.note(NamedEntities(teacher.name, n_named, dict(dropped)))
+    return EntityAnswers(fetched.texts, tuple(entities), tuple(states), n_named, dict(dropped))
 
 
 def learn_entities(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from potstill.data.entities.pool import EntitySubset
 from potstill.data.label_sets import encode_label_set
 from potstill.data.pool import Subset
 from potstill.data.task import LabelledText, Task
+from potstill.run.entity_examples import select_entity_examples
 from potstill.run.spec import Spec
 from potstill.teachers.kinds import teacher_kind
 from potstill.teachers.prompt_builder import MAX_FIXED_EXAMPLE_LABELS
@@ -14,7 +16,7 @@ from potstill.teachers.prompt_builder import MAX_FIXED_EXAMPLE_LABELS
 
 def selects_examples_per_text(spec: Spec, task: Task) -> bool:
     """Whether the teacher selects examples for each text itself, by their similarity, and so is given all gold."""
-    if spec.teacher is None or task.kind == "multi":
+    if spec.teacher is None or task.kind == "multi" or task.output is not None:
         return False
     options = spec.teacher.options
     if options.get("examples") == "nearest" or options.get("shortlist", "auto") not in ("auto", 0):
@@ -24,11 +26,14 @@ def selects_examples_per_text(spec: Spec, task: Task) -> bool:
     return many and can_select and options.get("examples", "auto") == "auto"
 
 
-def select_examples(gold: Subset, spec: Spec, task: Task) -> list[LabelledText]:
+def select_examples(gold: Subset | EntitySubset, spec: Spec, task: Task) -> list[LabelledText]:
     """`[procedure] shots` gold examples of each class; by default one, or none if there are many classes.
 
-    All of the gold if the teacher selects examples for each text itself.
+    All of the gold if the teacher selects examples for each text itself. In a task of entities see
+    `entity_examples.select_entity_examples`.
     """
+    if isinstance(gold, EntitySubset):
+        return select_entity_examples(gold, spec, task)
     if task.kind == "multi":
         return _label_set_examples(gold, spec, task)
     if selects_examples_per_text(spec, task):

@@ -31,6 +31,7 @@ from potstill.ledger.ledger import Ledger
 from potstill.ledger.prices import Purchase, Purpose, micros_to_usd
 from potstill.ledger.store import RUN_FILE, AnswerCache, RunStore, decoded, holds_no_run, remove_start
 from potstill.run import Answers, ProgressReporter, SilentReporter, TeacherClient, notes
+from potstill.run.ask import AskedTexts, AskResult
 from potstill.run.evaluate_student import evaluate_student
 from potstill.run.learn_record import LearnRecord, training_digest
 from potstill.run.notes import NoteRecord, TimedNote
@@ -63,7 +64,7 @@ class TeacherRecord:
 
     teacher: Teacher
     calibration: Calibration
-    answers: Answers
+    answers: AskedTexts
 
 
 class Run:
@@ -210,7 +211,7 @@ class Run:
             self.spec, self.task, named, examples, folder=self.folder, gold_columns=gold_columns, student=student
         )
 
-    def record_teacher(self, teacher: Teacher, calibration: Calibration, answers: Answers) -> None:
+    def record_teacher(self, teacher: Teacher, calibration: Calibration, answers: AskedTexts) -> None:
         """Record the student's teacher and the calibration of its scores, so that it is evaluated the same way."""
         self.teacher_record = TeacherRecord(teacher, calibration, answers)
         self.note(notes.TeacherRecorded(teacher.name, calibration.offsets, calibration.temperature))
@@ -224,16 +225,19 @@ class Run:
     def ask(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach") -> Answers:
         """The teacher's answers about the texts; each is asked once, then read from the store.
 
-        Asking stops without an error if the next call does not fit into the money that is available: the rest of the
-        texts is "unasked". Raises Waiting if the answers have to be fetched later.
+        Asking stops if the next call does not fit into the available money: the rest of the texts is "unasked". Raises
+        Waiting if the answers have to be fetched later.
         """
+        return self.fetch_answers(teacher, texts, purpose=purpose).scores(self.task.n_labels)
+
+    def fetch_answers(self, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach") -> AskResult:
+        """As `ask`, for answers of any form."""
         if teacher.simulated:
             self.simulated_teachers.add(teacher.name)
-        result = self.client.ask(teacher, texts, purpose=purpose)
-        if result.n_new:
-            by_state = result.answers.state_counts
-            self.note(notes.AskFinished(purpose, teacher.name, result.n_new, by_state, result.seconds))
-        return result.answers
+        asked = self.client.ask(teacher, texts, purpose=purpose)
+        if asked.n_new:
+            self.note(notes.AskFinished(purpose, teacher.name, asked.n_new, asked.by_state, asked.seconds))
+        return asked
 
     def copy_answers(self, teacher: Teacher, texts: Sequence[str], other: Run) -> None:
         """Copy the teacher's answers into another run of the same task, without paying again."""

@@ -41,7 +41,7 @@ Files = Path | Annotated[tuple[Path, ...], Field(min_length=1)]  # of one shape
 DEFAULT_USD_PER_HOUR = Decimal("0.10")
 # The recipes of a run that names none: by default, with people as the teacher, and with flags for PGKD's ablations.
 DEFAULT_PROCEDURE, HUMAN_PROCEDURE, ABLATION_PROCEDURE = "kd", "annotate", "pgkd"
-ENTITY_PROCEDURE = "finetune"  # of a run on entities that names none
+ENTITY_PROCEDURE = "finetune"  # of a run on entities that names none, and no teacher
 PEER_PROCEDURE = "selftrain"  # of a run that names a peer, and no recipe
 
 
@@ -224,7 +224,8 @@ class Spec(Options):
 
     def with_entity_defaults(self) -> Self:
         """The spec for a task of entities: a student and a recipe that can do it, unless others are named."""
-        defaults = {"student": ENTITY_STUDENT, "procedure": ENTITY_PROCEDURE}
+        procedure = DEFAULT_PROCEDURE if self.teacher is not None else ENTITY_PROCEDURE
+        defaults = {"student": ENTITY_STUDENT, "procedure": procedure}
         missing = {
             name: ComponentSpec(name=kind) for name, kind in defaults.items() if name not in self.model_fields_set
         }

@@ -50,7 +50,7 @@ class UnreadableCheck:
             return
         self.record(teacher)
         raise TeacherError(
-            f"None of the first {len(replies)} replies of {teacher.name} names one label. "
+            f"None of the first {len(replies)} replies of {teacher.name} can be read. "
             f"It answered: {'; '.join(ascii(reply[:100]) for reply in _different(replies.values()))}.",
             "Take another model, or if the replies are labels by other names, name them under aliases; "
             "if the server itself was mended, give a new folder with -o.",
@@ -66,7 +66,8 @@ class UnreadableCheck:
 
 def _is_language_model(teacher: Teacher) -> bool:
     """Whether it writes what has to be read; a teacher on this machine's time is one, too."""
-    return teacher.capabilities.generates and not teacher.simulated
+    able = teacher.capabilities
+    return (able.generates or able.writes_answers) and not teacher.simulated
 
 
 def _different(replies: Iterable[str]) -> list[str]:

@@ -43,6 +43,8 @@ class TeacherCapabilities:
         picks_examples: it chooses by itself which gold examples to show, so it is given as many as there are.
         soft_labels: its scores can say how unsure it is.
         batch_discount: its provider has a batch queue at a lower price.
+        writes_answers: its answers are texts that have to be read, and may be unreadable; a teacher that generates
+            counts as one without saying so.
         prior_correction: when the label bias of a teacher with `needs_prior_correction` is removed.
     """
 
@@ -57,6 +59,7 @@ class TeacherCapabilities:
     picks_examples: bool = False
     soft_labels: bool = True
     batch_discount: bool = False
+    writes_answers: bool = False
     prior_correction: PriorCorrection = "always"
 
 

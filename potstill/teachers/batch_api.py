@@ -36,7 +36,6 @@ from potstill.teachers.messages import (
     ChatRequest,
     ChatResponse,
     ChatServer,
-    Choice,
     dearest_usage,
     drop_refusals,
     multiply_usage,
@@ -173,8 +172,8 @@ class BatchChatTeacher(ChatTeacher):
 
     @property
     def samples(self) -> int:
-        """Replies a new job asks for each text: votes where the server gives no log-probabilities, else one."""
-        return self._options.samples if self._uses_votes else 1
+        """Replies a new job asks for each text."""
+        return self._question.samples
 
     # --- submitting ---------------------------------------------------------------------------------------
 
@@ -188,7 +187,7 @@ class BatchChatTeacher(ChatTeacher):
     def _items(self, text: str, number: int, client_id: str) -> list[BatchItem]:
         samples = self.samples
         per_request = samples if self._server.supports_n else 1
-        request = self._request(text, votes=per_request if samples > 1 else 0)
+        request = self._question.request(text, per_request if samples > 1 else 0)
         body = self._queue.request_body(request)
         return [BatchItem(f"{client_id}-{number}-{sample}", body) for sample in range(samples // per_request)]
 
@@ -286,7 +285,7 @@ class BatchChatTeacher(ChatTeacher):
         choices = [choice for outcome in outcomes if isinstance(outcome, ChatResponse) for choice in outcome.choices]
         try:
             if choices:
-                return self._read(drop_refusals(choices), samples)
+                return self._question.read(drop_refusals(choices), samples)
         except ContentRefused as error:
             return Answer("refused", raw=shorten(error.reason))
         for outcome in outcomes:
@@ -295,16 +294,6 @@ class BatchChatTeacher(ChatTeacher):
             if isinstance(outcome, RequestError) and not isinstance(outcome, RateLimited | FeatureUnsupported):
                 return Answer("failed", raw=shorten(outcome.reason))
         return None
-
-    def _read(self, choices: Sequence[Choice], samples: int) -> Answer:
-        if samples > 1:
-            return self._reader.without_none(self._reader.vote(choices, self._reader.parse_all(choices)))
-        parsed = self._reader.parse(choices[0])
-        if parsed is not None:
-            return self._reader.without_none(self._reader.answer(choices[0], parsed))
-        if choices[0].truncated and not choices[0].text.strip():
-            return Answer("failed", raw=f"max_tokens = {self._max_tokens} were used up before an answer began")
-        return Answer("unparsable", raw=shorten(choices[0].text))
 
     # --- retries ------------------------------------------------------------------------------------------
 

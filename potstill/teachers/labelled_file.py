@@ -42,6 +42,11 @@ class LabelledFileOptions(Options):
     skip_rows: int = Field(default=0, ge=0)
     on_bad_row: OnBadRow = "error"
 
+    @property
+    def named_columns(self) -> dict[str, str]:
+        """The columns of the texts and of the labels."""
+        return {"text": self.text, "label": self.label}
+
 
 _LAYOUT = frozenset({"format", "sheet", "delimiter", "quotes", "escape", "header", "skip_rows"})
 READING_OPTIONS = _LAYOUT | {"encoding", "on_bad_row"}
@@ -61,7 +66,7 @@ def read_gold_labels(path: Path, options: LabelledFileOptions, task: Task) -> Go
     Raises:
         BadData: the file cannot be read, or has a label that the task does not, or two for one text in a cell.
     """
-    file, gold = _read_labels(_read(path, options), options, task, None), dict[str, int]()
+    file, gold = _read_labels(read_labelled_table(path, options), options, task, None), dict[str, int]()
     for row, names in _rows(file, task):
         if len(names) > 1:
             raise BadData(
@@ -77,7 +82,10 @@ def read_gold_label_sets(
     path: Path, options: LabelledFileOptions, task: Task, separator: Separator | None
 ) -> GoldLabels[tuple[int, ...]]:
     """The labels of each text of the file of a multi-label task; with one row a label those of all rows of a text."""
-    file, gold = _read_labels(_read(path, options), options, task, separator), dict[str, tuple[int, ...]]()
+    file, gold = (
+        _read_labels(read_labelled_table(path, options), options, task, separator),
+        dict[str, tuple[int, ...]](),
+    )
     for row, names in _rows(file, task):
         text, columns = normalize_whitespace(file.texts[row]), tuple(task.index(name) for name in names)
         known = gold.setdefault(text, columns)
@@ -91,7 +99,8 @@ def normalize_whitespace(text: str) -> str:
     return " ".join(text.split())
 
 
-def _read(path: Path, options: LabelledFileOptions) -> Table:
+def read_labelled_table(path: Path, options: LabelledFileOptions) -> Table:
+    """A labelled file as a table. Raises BadData."""
     layout = Layout(**{name: getattr(options, name) for name in _LAYOUT})
     try:
         return read_table(path, encoding=options.encoding, layout=layout, on_bad=options.on_bad_row)

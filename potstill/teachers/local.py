@@ -47,6 +47,7 @@ from potstill.teachers.base import (
     GeneratedTexts,
     PriorCorrection,
     Reply,
+    Teacher,
     TeacherCapabilities,
     TeacherKind,
     TeacherMetadata,
@@ -56,6 +57,7 @@ from potstill.teachers.base import (
 from potstill.teachers.completion_prompt import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
 from potstill.teachers.label_scoring import LabelScorer
 from potstill.teachers.local_chat_prompt import ChatPrompt, TokenizedChatPrompt
+from potstill.teachers.local_entities import LocalEntitySettings, LocalEntityTeacher
 from potstill.teachers.local_generation import TEXTS_PER_LABEL, GenerationOptions, LocalGenerator
 from potstill.teachers.price_options import PriceOptions
 
@@ -381,4 +383,15 @@ def _price(prices: PriceOptions, *, on_gpu: bool = False) -> Rates:
     return Rates(assumed, usd_per_hour=Decimal(rate))
 
 
-KIND = TeacherKind(open_teacher, TeacherCapabilities(generates=True, task_kinds=TASK_KINDS), LocalOptions)
+def open_by_task(setup: TeacherSetup) -> Teacher:
+    """`local:MODEL` for the setup's task: it scores labels, or writes entities. Raises what `open_teacher` raises."""
+    if setup.task.output is None:
+        return open_teacher(setup)
+    options = read_options(LocalOptions, "teacher 'local'", setup.options)
+    found = weights.find_weights(setup.model or DEFAULT_MODEL)
+    settings = LocalEntitySettings(options.generation_slots, options.threads, options.shots)
+    return LocalEntityTeacher(f"local:{setup.model or DEFAULT_MODEL}", setup, settings, found, _price(setup.prices))
+
+
+CAPABILITIES = TeacherCapabilities(generates=True, task_kinds=TASK_KINDS | {"text2text"})
+KIND = TeacherKind(open_by_task, CAPABILITIES, LocalOptions)

@@ -26,7 +26,7 @@ CHAT_CAPABILITIES = TeacherCapabilities(
     remote=True,
     generates=True,
     reads_feedback=True,
-    task_kinds=frozenset({"single", "pair", "multi"}),
+    task_kinds=frozenset({"single", "pair", "multi", "text2text"}),
     picks_examples=True,
     batch_discount=True,
 )

@@ -115,8 +115,8 @@ class PromptBuilder:
         self.redaction_counts: dict[str, int] = {}
         examples = tuple(self._clean(example, count=True) for example in setup.examples)
         task = setup.task
-        if task.kind == "multi":
-            _check_multi_label(options)
+        if task.kind == "multi" or task.output is not None:
+            _check_without_single_labels(options)
             options = options.model_copy(update={"shortlist": 0, "examples": "fixed"})
         size = _shortlist_size(setup, options, max_schema_labels)
         self.shortlist_size = size if size < task.n_labels else 0
@@ -233,7 +233,7 @@ class PromptBuilder:
                 self.redaction_counts[kind] = self.redaction_counts.get(kind, 0) + n
 
 
-def _check_multi_label(options: PromptOptions) -> None:
+def _check_without_single_labels(options: PromptOptions) -> None:
     """Refuse options that choose by the single label of each example."""
     if options.shortlist not in ("auto", 0):
         raise BadSpec("A shortlist of labels is for tasks of one label a text.", "Leave shortlist out.")

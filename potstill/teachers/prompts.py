@@ -162,10 +162,10 @@ class Prompt:
         """The JSON schema of a reply, the same for every text; without `enum` any string passes for a code."""
         label: JsonDict = {"type": "string"} | ({"enum": list(self.codes)} if enum else {})
         if self.multi_label:
-            return _object({"labels": {"type": "array", "items": label}})
+            return json_object({"labels": {"type": "array", "items": label}})
         if not self.candidates:
-            return _object({"label": label})
-        return _object({"candidates": {"type": "array", "items": _object({"label": label, "weight": _NUMBER})}})
+            return json_object({"label": label})
+        return json_object({"candidates": {"type": "array", "items": json_object({"label": label, "weight": _NUMBER})}})
 
     def _line(self, column: int) -> str:
         label = self.names[column]
@@ -189,7 +189,7 @@ class Prompt:
 
     def _turn(self, text: str, as_json: bool) -> Message:
         question = "Which labels fit?" if self.multi_label else "Which label fits best?"
-        return {"role": "user", "content": f"{_marked(text)}\n{question} {self._form(as_json)}"}
+        return {"role": "user", "content": f"{marked_text(text)}\n{question} {self._form(as_json)}"}
 
     def _reply(self, label: str, as_json: bool) -> Message:
         if self.multi_label:
@@ -229,7 +229,7 @@ class Prompt:
         columns = [*context.columns, *([self.task.n_labels] if context.offers_none else [])]
         parts = [f"Labels that may fit, each after its code:\n{self._lines(columns)}"]
         if context.examples:
-            lines = (f"{_marked(each.text)}\n{self._code_of[each.label]}" for each in context.examples)
+            lines = (f"{marked_text(each.text)}\n{self._code_of[each.label]}" for each in context.examples)
             parts.append("\n".join(["Texts and their codes:", *lines]))
         return [{"role": "user", "content": "\n\n".join([*parts, turn["content"]])}]
 
@@ -273,19 +273,20 @@ class Prompt:
 _NUMBER: JsonDict = {"type": "number"}
 
 
-def _object(properties: JsonDict) -> JsonDict:
+def json_object(properties: JsonDict) -> JsonDict:
     """The schema of an object with exactly these properties, all required."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _marked(text: str) -> str:
+def marked_text(text: str) -> str:
+    """A text, or both of a pair, between the marks that `DATA_NOTICE` names."""
     if not is_pair(text):
         return f"<text>\n{sanitize_text(text)}\n</text>"
     first, second = (sanitize_text(one) for one in split_pair(text))
     return f"<text-1>\n{first}\n</text-1>\n<text-2>\n{second}\n</text-2>"
 
 
-GENERATION_SCHEMA = _object({"texts": {"type": "array", "items": {"type": "string"}}})
+GENERATION_SCHEMA = json_object({"texts": {"type": "array", "items": {"type": "string"}}})
 
 
 def generation_messages(task: Task, request: GenerationRequest, previous_reply: str | None = None) -> list[Message]:

@@ -29,6 +29,7 @@ from potstill.registry import read_options
 from potstill.teachers.base import (
     GeneratedTexts,
     Reply,
+    Teacher,
     TeacherCapabilities,
     TeacherKind,
     TeacherMetadata,
@@ -44,13 +45,19 @@ from potstill.teachers.labelled_file import (
     read_gold_labels,
 )
 from potstill.teachers.price_options import parse_rates
+from potstill.teachers.replay_entities import (
+    EntityReplaySettings,
+    EntityReplayTeacher,
+    MarkedText,
+    read_gold_entities,
+)
 from potstill.teachers.replay_generation import ReplayGenerator, ServedTexts, WritingOptions, count_tokens, text_seed
 from potstill.teachers.replay_label_sets import Truth, replay_label_set
 
 Floats = NDArray[np.float64]
 MIN_PROBABILITY = 1e-6
 REPLAY_CAPABILITIES = TeacherCapabilities(
-    generates=True, reads_feedback=True, task_kinds=frozenset({"single", "pair", "multi"})
+    generates=True, reads_feedback=True, task_kinds=frozenset({"single", "pair", "multi", "text2text"})
 )
 SERVED_FILE = "replay_served.json"  # in the folder of a run
 
@@ -93,7 +100,7 @@ class ReplayOptions(LabelledFileOptions):
 
 
 def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
-    """`replay` with `file = "..."`.
+    """`replay` with `file = "..."`, in a task of labels.
 
     Raises:
         BadSpec: an invalid option, or an accuracy below chance.
@@ -113,6 +120,27 @@ def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
     if said:
         teacher.metadata = replace(teacher.metadata, extra={**teacher.metadata.extra, "labels": " ".join(said)})
     return teacher
+
+
+def open_entity_teacher(setup: TeacherSetup) -> EntityReplayTeacher:
+    """`replay` with a marked file, in a task of entities. Raises what `open_teacher` raises."""
+    options = read_options(ReplayOptions, "teacher 'replay'", setup.options)
+    if options.generate_from:
+        raise BadSpec("Texts with entities are not generated.", "Leave generate_from out.")
+    files = _files(options.file)
+    gold: dict[str, MarkedText] = {}
+    for file in files:
+        gold = read_gold_entities(setup.workspace / file, options, setup.task) | gold
+    settings = EntityReplaySettings(
+        accuracy=options.accuracy,
+        failure_rate=options.failure_rate,
+        latency_ms=options.latency_ms,
+        prompt_tokens=options.prompt_tokens,
+        is_human=options.usd_per_label is not None,
+        batch_size=options.batch_size,
+        parallel=options.parallel,
+    )
+    return EntityReplayTeacher(setup, settings, gold, _price(options), ", ".join(Path(file).name for file in files))
 
 
 class ReplayTeacher:
@@ -311,4 +339,9 @@ def _digest(gold_columns: Mapping[str, Truth]) -> str:
     return hashlib.sha256(json.dumps(sorted(gold_columns.items())).encode()).hexdigest()
 
 
-KIND = TeacherKind(open_teacher, REPLAY_CAPABILITIES, ReplayOptions)
+def open_by_task(setup: TeacherSetup) -> Teacher:
+    """`replay` for the setup's task."""
+    return open_teacher(setup) if setup.task.output is None else open_entity_teacher(setup)
+
+
+KIND = TeacherKind(open_by_task, REPLAY_CAPABILITIES, ReplayOptions)

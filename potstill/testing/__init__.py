@@ -13,6 +13,7 @@ from __future__ import annotations
 from potstill.testing.checks import ODD_TEXTS, run_contract
 from potstill.testing.engine import EngineContract
 from potstill.testing.entity_student import EntityStudentContract
+from potstill.testing.entity_teacher import EntityTeacherContract
 from potstill.testing.recipe import RecipeContract
 from potstill.testing.student import MultiLabelStudentContract, PairStudentContract, StudentContract
 from potstill.testing.teacher import TeacherContract
@@ -21,6 +22,7 @@ __all__ = [
     "ODD_TEXTS",
     "EngineContract",
     "EntityStudentContract",
+    "EntityTeacherContract",
     "MultiLabelStudentContract",
     "PairStudentContract",
     "RecipeContract",

@@ -3,7 +3,8 @@
 Speaks `/v1/chat/completions` with log-probabilities, structured output, `n`, usage and prompt caching. It reads the
 codes out of the system message and answers by counting which words the text shares with each label, so that what it
 says can be predicted. Faults are injected by the number of the request or by a word in the text. Does not stream.
-Anthropic's dialect is in `chat_server_messages.py`, batches and files are in `chat_server_batches.py`.
+Anthropic's dialect is in `chat_server_messages.py`, batches and files are in `chat_server_batches.py`, entities in
+`chat_server_entities.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, Self
 
+from support.chat_server_entities import entities_in
 from support.chat_server_messages import chat_of, message_of
 
 Body = dict[str, Any]
@@ -256,7 +258,7 @@ class FakeServer:
             codes = named_in(beliefs, number)
             reply = json.dumps({"labels": codes}) if structured else ", ".join(codes) or "NONE"
         if not beliefs:
-            reply = self.writes
+            reply = entities_in(body) or self.writes
         if kind == "said" and fault:
             reply = fault.said
         finish, refusal = "stop", None

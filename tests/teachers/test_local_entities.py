@@ -1,0 +1,102 @@
+"""`local` names entities: its contract on a stand-in for llama.cpp, and one real reply of SmolLM2 (where fetched)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.chat_server_entities import entities_in
+from support.marked_texts import TYPES
+
+from potstill.data.entities.answers import EntityAnswer, NamedEntity
+from potstill.data.task import GenerationRequest, LabelledText, Task
+from potstill.errors import BadSpec, TeacherError
+from potstill.teachers import local
+from potstill.teachers.base import Teacher, TeacherSetup
+from potstill.teachers.llamacpp import LlamaCpp
+from potstill.testing import EntityTeacherContract
+
+TASK = Task(TYPES, kind="text2text")
+
+
+class StandIn:
+    """The library's server: names the words of `marked_texts`, and cuts a reply that is longer than asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    def handle_completions(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.seen.append(body)
+        prompts = [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"]
+        choices = []
+        for index, prompt in enumerate(prompts):
+            reply = entities_in({"messages": [{"content": prompt}]}) or "hello"
+            is_cut = "cut me" in prompt.rsplit("<text>", 1)[-1]
+            finish = "length" if is_cut else "stop"
+            choices.append(
+                {"index": index, "text": reply[: len(reply) // 2] if is_cut else reply, "finish_reason": finish}
+            )
+        return {"choices": choices[::-1], "usage": {"completion_tokens": 8}}
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    server = StandIn()
+    monkeypatch.setattr(LlamaCpp, "_load", lambda self, context: server)
+    return server
+
+
+def opened(weights: Path, examples: Sequence[LabelledText] = (), task: Task = TASK, **options: Any) -> Teacher:
+    return local.open_by_task(TeacherSetup(task, str(weights), examples, {"threads": 1, **options}))
+
+
+class TestContract(EntityTeacherContract):
+    """On the stand-in; the GGUF file gives its template and its context alone."""
+
+    free_units = ("labels",)
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, smollm2: Path, stand_in: StandIn) -> None:
+        self.weights = smollm2
+
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
+        return opened(self.weights, examples, task)
+
+
+def test_several_texts_are_asked_at_once_by_the_schema_and_a_cut_reply_is_no_answer(
+    smollm2: Path, stand_in: StandIn
+) -> None:
+    teacher = opened(smollm2, generation_slots=3)
+    assert teacher.batch_size == 3
+    texts = ["the soup", "the bank, cut me", "a word " * 20_000]
+    answers = teacher.answer(texts).answers
+    assert [each.state for each in answers] == ["ok", "unparsable", "refused"]
+    assert isinstance(answers[0], EntityAnswer)
+    assert answers[0].named == (NamedEntity("soup", "dish"),)
+    (body,) = stand_in.seen
+    assert body["json_schema"]["properties"]["entities"]["items"]["properties"]["type"]["enum"] == list(TYPES)
+    assert body["temperature"] == 0
+    assert len(body["prompt"]) == 2
+    assert re.search(r"- dish\n- finance", body["prompt"][0])
+
+
+def test_a_folder_of_weights_is_refused_and_nothing_is_written(smollm2: Path, tiny_folder: Path) -> None:
+    with pytest.raises(BadSpec, match="GGUF"):
+        opened(tiny_folder)
+    with pytest.raises(TeacherError):
+        opened(smollm2).generate(GenerationRequest("dish", 1))
+
+
+def test_a_real_model_answers_in_json_of_the_schema(smollm2: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    example = LabelledText("the bread", json.dumps([[4, 9, "dish"]]))
+    teacher = opened(smollm2, [example], generation_slots=1)
+    (answer,) = teacher.answer(["a soup"]).answers
+    assert answer.state in ("ok", "unparsable")
+    assert answer.raw.startswith("{")
+    assert isinstance(answer, EntityAnswer)
+    assert {each.type for each in answer.named} <= set(TYPES)
