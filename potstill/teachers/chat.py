@@ -150,12 +150,12 @@ class ChatTeacher:
         for text in texts:
             bound, samples = self._max_request(text), self._options.samples
             most, least = PROMPT_BYTES_PER_TOKEN
-            reply = self._question.reply_tokens(text)
-            seconds = 0.1 if self._by_time else 0.0
-            low += Usage(math.ceil(bound.input_tokens / most), 0, reply.low * samples, seconds=seconds)
+            expected = self._question.expected_tokens(text)
+            prompt = math.ceil((expected.prompt_bytes + self._server.extra_tokens) / most)
+            low += Usage(prompt, 0, expected.low * samples, seconds=0.1 if self._by_time else 0.0)
             high += Usage(
                 input_tokens=math.ceil(bound.input_tokens / least) * (1 if self._server.supports_n else samples),
-                output_tokens=reply.high * samples,
+                output_tokens=expected.high * samples,
                 seconds=self._options.timeout_s / 4 if self._by_time else 0.0,
                 cache_write_tokens=math.ceil(bound.cache_write_tokens / least),
             )

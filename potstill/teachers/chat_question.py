@@ -24,9 +24,10 @@ class RequestTokens:
 
 
 @dataclass(frozen=True)
-class ReplyTokens:
-    """What one reply will probably have, at least and at most."""
+class ExpectedTokens:
+    """What one request will probably have: bytes of its prompt, and tokens of its reply at least and at most."""
 
+    prompt_bytes: int
     low: int
     high: int
 
@@ -73,8 +74,8 @@ class ChatQuestion(Protocol):
     def max_tokens(self, text: str) -> RequestTokens:
         """Upper bounds of one request about a text, first or second."""
 
-    def reply_tokens(self, text: str) -> ReplyTokens:
-        """What one reply about a text will probably have."""
+    def expected_tokens(self, text: str) -> ExpectedTokens:
+        """What one request about a text will probably have."""
 
     def request(self, text: str, n: int = 0) -> ChatRequest:
         """The first request about a text; with `n` one for so many sampled replies."""

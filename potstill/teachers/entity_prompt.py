@@ -173,8 +173,6 @@ def _items(record: Any) -> Iterator[tuple[str, str] | None]:
 def _names_none(record: Any, types: Mapping[str, str]) -> bool:
     """Whether a reply is an object of types with empty lists."""
     inner = record.get("entities", record) if isinstance(record, dict) else None
-    return (
-        isinstance(inner, dict)
-        and all(value == [] for value in inner.values())
-        and bool({*map(_loose, inner)} <= {*types})
-    )
+    if not isinstance(inner, dict) or not (inner or "entities" in record):
+        return False
+    return all(value == [] for value in inner.values()) and {*map(_loose, inner)} <= {*types}

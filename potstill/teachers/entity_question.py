@@ -16,7 +16,7 @@ from potstill.data.entities.build import decode_entities
 from potstill.data.task import Answer, LabelledText
 from potstill.errors import BadSpec
 from potstill.teachers.base import Fact, TeacherSetup
-from potstill.teachers.chat_question import ReplyTokens, Requests, RequestTokens
+from potstill.teachers.chat_question import ExpectedTokens, Requests, RequestTokens
 from potstill.teachers.entity_prompt import ENTITY_PROMPT_VERSION, EntityExample, EntityPrompt, encode_named
 from potstill.teachers.label_question import SPARE_REQUESTS, check_aliases
 from potstill.teachers.messages import CHAT_CAPABILITIES, ChatOptions, ChatRequest, ChatServer, Choice, shorten
@@ -110,11 +110,16 @@ class EntityQuestion:
         """See `ChatQuestion.max_tokens`."""
         return RequestTokens(self._prompt.max_prompt_tokens(self.builder(text).text), self._max_reply(text))
 
-    def reply_tokens(self, text: str) -> ReplyTokens:
+    def expected_tokens(self, text: str) -> ExpectedTokens:
         """By the replies to the gold examples; a model that reasons first may use all that it is given for that."""
         n_bytes, most = len(text.encode("utf-8", "replace")), self._max_reply(text)
         low, high = (share * n_bytes / size for share, size in zip(self._share, REPLY_BYTES_PER_TOKEN, strict=True))
-        return ReplyTokens(min(EMPTY_TOKENS + round(low), most), min(self._thinking + EMPTY_TOKENS + round(high), most))
+        messages = self._prompt.messages(self.builder(text).text)
+        return ExpectedTokens(
+            sum(len(each["content"].encode("utf-8", "replace")) for each in messages),
+            min(EMPTY_TOKENS + round(low), most),
+            min(self._thinking + EMPTY_TOKENS + round(high), most),
+        )
 
     def request(self, text: str, n: int = 0) -> ChatRequest:
         """See `ChatQuestion.request`."""

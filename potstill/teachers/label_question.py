@@ -13,7 +13,7 @@ from potstill.data.task import Answer, Task
 from potstill.errors import BadSpec, did_you_mean
 from potstill.teachers.answer_reader import AnswerReader
 from potstill.teachers.base import Fact, TeacherSetup
-from potstill.teachers.chat_question import ReplyTokens, Requests, RequestTokens
+from potstill.teachers.chat_question import ExpectedTokens, Requests, RequestTokens
 from potstill.teachers.messages import CHAT_CAPABILITIES, ChatOptions, ChatRequest, ChatServer, Choice, shorten
 from potstill.teachers.prompt_builder import PromptBuilder
 from potstill.teachers.prompts import PROMPT_VERSION, PromptContext
@@ -91,9 +91,9 @@ class LabelQuestion:
         prompt = max(self._prompt.max_prompt_tokens(inputs.text, context) for context in inputs.contexts)
         return RequestTokens(prompt, self._max_tokens)
 
-    def reply_tokens(self, text: str) -> ReplyTokens:
-        """See `ChatQuestion.reply_tokens`."""
-        return ReplyTokens(1, self._max_tokens)
+    def expected_tokens(self, text: str) -> ExpectedTokens:
+        """See `ChatQuestion.expected_tokens`; a prompt is counted with what it has beside its words."""
+        return ExpectedTokens(self.max_tokens(text).prompt, 1, self._max_tokens)
 
     def request(self, text: str, n: int = 0) -> ChatRequest:
         """See `ChatQuestion.request`; the labels are those of the first shortlist."""

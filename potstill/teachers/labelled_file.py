@@ -42,11 +42,6 @@ class LabelledFileOptions(Options):
     skip_rows: int = Field(default=0, ge=0)
     on_bad_row: OnBadRow = "error"
 
-    @property
-    def named_columns(self) -> dict[str, str]:
-        """The columns of the texts and of the labels."""
-        return {"text": self.text, "label": self.label}
-
 
 _LAYOUT = frozenset({"format", "sheet", "delimiter", "quotes", "escape", "header", "skip_rows"})
 READING_OPTIONS = _LAYOUT | {"encoding", "on_bad_row"}

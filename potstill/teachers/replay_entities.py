@@ -70,10 +70,10 @@ def read_gold_entities(path: Path, options: LabelledFileOptions, task: Task) -> 
         BadData: the file cannot be read, has no marks, or an entity of another type than the task's.
     """
     table = read_labelled_table(path, options)
-    named = {name: given if given in table.columns else "" for name, given in options.named_columns.items()}
+    text_column, label_column = (name if name in table.columns else "" for name in (options.text, options.label))
     gold: dict[str, MarkedText] = {}
     try:
-        found = find_entity_columns("train", table, PoolOptions(**named))
+        found = find_entity_columns("train", table, PoolOptions(text=text_column, label=label_column))
         cells = zip(found.table.column(found.text), found.table.column(found.marks), strict=True)
         for line, (text, cell) in zip(found.table.line_numbers, cells, strict=True):
             if text and cell is not None and cell.strip():

@@ -140,7 +140,8 @@ def test_options_of_tasks_of_labels_are_refused_and_texts_are_not_written() -> N
     with FakeServer() as server:
         for options in ({"samples": 3}, {"shortlist": 5}, {"examples": "nearest"}, {"candidates": True}):
             with pytest.raises(BadSpec):
-                OPENAI.teacher_at(server, (), TASK, **options)
+                given = {"base_url": server.url, **options}
+                OPENAI.open_teacher(TeacherSetup(TASK, "m", (), given, PriceOptions.parse(PRICES)))
         teacher = OPENAI.teacher_at(server, (), TASK)
         assert not teacher.capabilities.generates
         assert server.seen == []
@@ -211,9 +212,11 @@ def test_a_server_without_schemas_is_asked_the_same_without_one() -> None:
 
 
 def test_the_estimate_counts_output_tokens_by_the_replies_to_gold_examples() -> None:
-    busy = LabelledText("soup bank soup", encode_entities((Entity(0, 4, "dish"), Entity(5, 9, "finance"))))
+    text = "soup in a text that goes on and on, as some do, without any more of it, until it ends with a bank"
+    busy = LabelledText(text, encode_entities((Entity(0, 4, "dish"), Entity(len(text) - 4, len(text), "finance"))))
+    idle = LabelledText(text, encode_entities(()))
     with FakeServer() as server:
-        teachers = [OPENAI.teacher_at(server, [shown], TASK) for shown in (busy, NONE_SHOWN)]
+        teachers = [OPENAI.teacher_at(server, [shown], TASK) for shown in (busy, idle)]
         much, little = (teacher.estimate_usage([TEXT * 10]) for teacher in teachers)
         bound = teachers[0].max_usage([TEXT * 10])
     assert 0 < little.low.output_tokens < much.low.output_tokens
@@ -272,7 +275,7 @@ def test_a_replayed_file_without_marks_or_of_other_types_is_refused(tmp_path: Pa
     (tmp_path / "known.jsonl").write_text(
         '{"text": "a", "label": "b"}\n{"text": "c", "label": "d"}\n', encoding="utf-8"
     )
-    with pytest.raises(BadData, match="holds marks"):
+    with pytest.raises(BadData, match="holds no marks"):
         replay(tmp_path)
     write_marked(tmp_path / "known.jsonl", [("the bank", (Entity(4, 8, "place"),))])
     with pytest.raises(BadData, match="'place'"):

@@ -104,5 +104,6 @@ def test_what_cannot_be_stored_for_a_task_of_entities_is_replaced(given_answer: 
     assert checked.state == state
     assert form.read(checked.to_json()) == checked
     labels = answer_form(Task(TYPES))
-    assert labels.read(Answer("ok", (0.0, -1.0)).to_json()) == Answer("ok", (0.0, -1.0))
+    scored = Answer("ok", (0.0, -1.0))
+    assert labels.read(json.loads(json.dumps(scored.to_json()))) == scored
     assert labels.read(EntityAnswer("ok").to_json()) is None
