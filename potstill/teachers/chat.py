@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 from potstill.data.task import Answer, GenerationRequest, LabelledText, OutputForm, content_key
-from potstill.errors import BadSpec, TeacherError
+from potstill.errors import TeacherError
 from potstill.ledger.prices import Category, ExactPrice, Price, Rates, Usage
 from potstill.teachers.base import Fact, GeneratedTexts, Reply, TeacherMetadata, TeacherSetup, UsageEstimate
 from potstill.teachers.chat_question import ChatQuestion
@@ -21,7 +21,6 @@ from potstill.teachers.entity_question import EntityQuestion
 from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
 from potstill.teachers.label_question import SPARE_REQUESTS, LabelQuestion
 from potstill.teachers.messages import (
-    CHAT_CAPABILITIES,
     RAW_REPLY_CHARACTERS,
     ChatIdentity,
     ChatOptions,
@@ -72,10 +71,6 @@ class ChatTeacher:
         price: ExactPrice,
         identity: ChatIdentity,
     ) -> None:
-        if setup.task.kind not in CHAT_CAPABILITIES.task_kinds:
-            raise BadSpec(
-                f"The teacher {name!r} cannot do a task of kind {setup.task.kind!r}.", "Take another teacher."
-            )
         self.name = name
         self.price: Price = price
         self.parallel = options.parallel
