@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from potstill.errors import PotstillError, RequestRefused, missing_extra
 from potstill.serving.exchange import CallerGone, answer_or_leave, check_media, read_body
-from potstill.serving.model import ModelAnswer, ServedModel
 from potstill.serving.pages import front_page, page_routes
 from potstill.serving.protocols.base import (
     Fact,
@@ -24,6 +23,7 @@ from potstill.serving.protocols.base import (
 )
 from potstill.serving.protocols.tei import render_health
 from potstill.serving.request_log import LoggedRequest, utc_now
+from potstill.serving.served import AnyAnswer, AnyServedModel
 from potstill.serving.service import Service
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Exchange:
     """What is known of a request when it ends, for the counters and the log."""
 
     question: Question[Any] | None = None
-    answer: ModelAnswer | None = None
+    answer: AnyAnswer | None = None
     reason: str = ""
 
 
@@ -132,14 +132,15 @@ async def _answer(service: Service, operation: Operation[Any], request: Request,
         body, headers, request.path_params.get("model", ""), bundle.takes_pairs, bundle.record.text_columns
     )
     question = exchange.question = operation.parse(incoming)
+    render = operation.renderer(service.pool.find(question.model))
     batcher, ticket = service.pool.submit(question.model, question.texts, truncate=question.truncate)
     answer = await answer_or_leave(request.receive, batcher, ticket)
-    reply = operation.render(question, answer)
+    reply = render(question, answer)
     exchange.answer = answer
     return reply
 
 
-def _addressed(service: Service, request: Request) -> ServedModel:
+def _addressed(service: Service, request: Request) -> AnyServedModel:
     """The model in the address, and the version if that names one; else the default one."""
     model = service.pool.find(request.path_params.get("model", ""))
     version = request.path_params.get("version", model.version)

@@ -14,13 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import Any
 
 from potstill.bundle.bundle import RUST_PANIC, Text
 from potstill.errors import PotstillError, RequestRefused
 from potstill.serving.limits import ServingLimits
-from potstill.serving.model import Computed, ModelAnswer, ServedModel
+from potstill.serving.served import AnyAnswer, AnyServedModel
 
 TURN_TOKENS = 512  # padded tokens of one request that go into a batch before the next request has its turn
 MAX_RETRY_AFTER_S = 60
@@ -45,10 +44,10 @@ class Ticket:
     texts: Sequence[Text]
     costs: Sequence[int]
     truncate: bool
-    future: asyncio.Future[ModelAnswer]
+    future: asyncio.Future[AnyAnswer]
     queued_at: float
     taken: int = 0
-    parts: list[Computed] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
     started_at: float = 0.0
 
     @property
@@ -79,7 +78,7 @@ class Batcher:
     """
 
     def __init__(
-        self, model: ServedModel, limits: ServingLimits, on_batch: Callable[[BatchFacts], None] = lambda facts: None
+        self, model: AnyServedModel, limits: ServingLimits, on_batch: Callable[[BatchFacts], None] = lambda facts: None
     ) -> None:
         self.model = model
         self._limits = limits
@@ -108,7 +107,7 @@ class Batcher:
         Raises:
             RequestRefused: the queue is full.
         """
-        future: asyncio.Future[ModelAnswer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[AnyAnswer] = asyncio.get_running_loop().create_future()
         ticket = Ticket(texts, [self.model.cost(text) for text in texts], truncate, future, time.monotonic())
         with self._changed:
             if self._closing:
@@ -120,7 +119,7 @@ class Batcher:
             self._changed.notify()
         return ticket
 
-    async def wait(self, ticket: Ticket) -> ModelAnswer:
+    async def wait(self, ticket: Ticket) -> AnyAnswer:
         """The answer to a request in the queue. If the caller is cancelled, texts that wait are never computed.
 
         Raises:
@@ -213,7 +212,7 @@ class Batcher:
         speed = len(texts) / max(elapsed, 1e-6)
         self._texts_per_s += SMOOTHING * (speed - self._texts_per_s) if self._texts_per_s else speed
         row = 0
-        done: list[tuple[Ticket, ModelAnswer | RequestRefused]] = []
+        done: list[tuple[Ticket, AnyAnswer | RequestRefused]] = []
         for ticket, start, stop in batch:
             ticket.parts.append(computed.rows(row, row + stop - start))
             row += stop - start
@@ -234,20 +233,11 @@ class Batcher:
                         "Send a shorter text, or truncate: true and truncation_direction: Right.",
                     )
 
-    def _joined(self, ticket: Ticket) -> ModelAnswer:
-        parts = ticket.parts
-        whole = parts[0]
-        if len(parts) > 1:
-            whole = Computed(
-                np.concatenate([part.logits for part in parts]),
-                np.concatenate([part.probs for part in parts]),
-                np.concatenate([part.tokens for part in parts]),
-                sum(part.tokenization_s for part in parts),
-                sum(part.inference_s for part in parts),
-            )
-        return ModelAnswer(self.model, whole, ticket.started_at - ticket.queued_at)
+    def _joined(self, ticket: Ticket) -> AnyAnswer:
+        whole = ticket.parts[0] if len(ticket.parts) == 1 else type(ticket.parts[0]).joined(ticket.parts)
+        return self.model.answer(whole, ticket.started_at - ticket.queued_at)
 
-    def _deliver(self, done: list[tuple[Ticket, ModelAnswer | RequestRefused]]) -> None:
+    def _deliver(self, done: list[tuple[Ticket, AnyAnswer | RequestRefused]]) -> None:
         """Hand answers to the callers, in their event loop."""
         if not done:
             return
@@ -260,7 +250,7 @@ class Batcher:
             return
 
 
-def _resolve(done: list[tuple[Ticket, ModelAnswer | RequestRefused]]) -> None:
+def _resolve(done: list[tuple[Ticket, AnyAnswer | RequestRefused]]) -> None:
     for ticket, found in done:
         if ticket.future.done():
             continue

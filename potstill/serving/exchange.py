@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from potstill.errors import RequestRefused
 from potstill.serving.batching import Batcher, Ticket
 from potstill.serving.limits import ServingLimits
-from potstill.serving.model import ModelAnswer
+from potstill.serving.served import AnyAnswer
 
 if TYPE_CHECKING:
     from starlette.types import Receive
@@ -64,7 +64,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limits: Servin
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def answer_or_leave(receive: Receive, batcher: Batcher, ticket: Ticket) -> ModelAnswer:
+async def answer_or_leave(receive: Receive, batcher: Batcher, ticket: Ticket) -> AnyAnswer:
     """The answer to a request; its texts leave the queue if the caller does.
 
     Raises:

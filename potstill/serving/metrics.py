@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from potstill.serving.batching import BatchFacts
-from potstill.serving.model import ModelAnswer
 from potstill.serving.pool import ModelPool
+from potstill.serving.served import AnyAnswer
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -82,7 +82,7 @@ class ServingMetrics:
         self._counters: dict[tuple[str, Labels], float] = defaultdict(float)
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
 
-    def answered(self, answer: ModelAnswer, n_texts: int, seconds: float) -> None:
+    def answered(self, answer: AnyAnswer, n_texts: int, seconds: float) -> None:
         """A request was answered."""
         model = (("model", answer.model.name),)
         labels = (*model, ("method", "single" if n_texts == 1 else "batch"))

@@ -44,10 +44,40 @@ class Computed:
     tokenization_s: float
     inference_s: float
 
+    @classmethod
+    def joined(cls, parts: Sequence[Computed]) -> Computed:
+        """The parts of one request in order, as one."""
+        return cls(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.probs for part in parts]),
+            np.concatenate([part.tokens for part in parts]),
+            sum(part.tokenization_s for part in parts),
+            sum(part.inference_s for part in parts),
+        )
+
     def rows(self, start: int, stop: int) -> Computed:
         """The part of one request."""
         part = slice(start, stop)
         return Computed(self.logits[part], self.probs[part], self.tokens[part], self.tokenization_s, self.inference_s)
+
+
+@dataclass(frozen=True)
+class ServedFacts:
+    """What the server says of a model.
+
+    Attributes:
+        task: in the words of model hubs, such as "token_classification".
+        precision: of its graph, "int8" or "fp32".
+        takes_pairs: whether it compares two texts.
+        several_labels: whether a text may have several.
+        threshold: from which probability on a label is sure; None if unknown.
+    """
+
+    task: str
+    precision: str
+    takes_pairs: bool = False
+    several_labels: bool = False
+    threshold: float | None = None
 
 
 class TokenCounter:
@@ -87,7 +117,7 @@ class TokenCounter:
 
 
 class ServedModel:
-    """A bundle under a name.
+    """A bundle of labels under a name.
 
     Attributes:
         name: in URLs.
@@ -95,6 +125,8 @@ class ServedModel:
         version: the first characters of the graph's SHA-256.
         max_tokens: of a text; longer texts are not read as a whole. None if there is no such number.
     """
+
+    finds_entities = False
 
     def __init__(self, name: str, bundle: Bundle) -> None:
         self.name = name
@@ -118,6 +150,13 @@ class ServedModel:
         model = cls(name, load(folder, threads=threads))
         model.compute([(text, text) if model.bundle.takes_pairs else text for text in WARM_TEXTS])
         return model
+
+    @property
+    def facts(self) -> ServedFacts:
+        """What the server says of it."""
+        bundle = self.bundle
+        task = "multi_label_classification" if bundle.multilabel else "single_label_classification"
+        return ServedFacts(task, bundle.precision, bundle.takes_pairs, bundle.multilabel, bundle.threshold)
 
     def cost(self, text: Text) -> int:
         """About how many padded tokens a text adds to a batch; at least one."""
@@ -168,6 +207,10 @@ class ServedModel:
         probs = self.bundle.calibrated_probs(logits)
         elapsed = time.perf_counter() - started
         return Computed(logits, probs, self._counter.tokens, self._counter.seconds, elapsed - self._counter.seconds)
+
+    def answer(self, computed: Computed, queue_s: float) -> ModelAnswer:
+        """The answer to one request."""
+        return ModelAnswer(self, computed, queue_s)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from potstill.data.paths import as_path
 from potstill.errors import BadSpec, RequestRefused, did_you_mean
 from potstill.serving.batching import Batcher, BatchFacts, Ticket
 from potstill.serving.limits import ServingLimits
-from potstill.serving.model import ServedModel
+from potstill.serving.served import AnyServedModel, load_served
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 BUNDLE = "bundle"  # the folder of a run that holds its bundle
@@ -64,16 +64,16 @@ class ModelPool:
         """Whether new requests are welcome: every model is loaded, and the server is not being stopped."""
         return self.loaded and not self._draining
 
-    def __iter__(self) -> Iterator[ServedModel]:
+    def __iter__(self) -> Iterator[AnyServedModel]:
         return iter([batcher.model for batcher in self._batchers.values()])
 
-    def load(self, name: str) -> ServedModel:
+    def load(self, name: str) -> AnyServedModel:
         """Load and warm what the folder holds, and serve it under this name from now on. For any thread.
 
         Raises:
             RunNotFound: there is no bundle, it is damaged, or newer; what was served before goes on.
         """
-        model = ServedModel.load(name, self.folders[name], self._threads)
+        model = load_served(name, self.folders[name], self._threads)
         batcher = Batcher(model, self.limits, lambda facts: self._on_batch(name, facts))
         before = self._batchers.get(name)
         self._batchers[name] = batcher
@@ -104,7 +104,7 @@ class ModelPool:
             raise RequestRefused("model", f"There is no model called {name[:100]!r}.", did_you_mean(name, self.folders))
         raise RequestRefused("unready", "The model is being loaded.", retry_after_s=1)
 
-    def find(self, name: str = "") -> ServedModel:
+    def find(self, name: str = "") -> AnyServedModel:
         """The model of that name; the default one for "".
 
         Raises:

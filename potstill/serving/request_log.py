@@ -18,7 +18,7 @@ from pathlib import Path
 
 from potstill.bundle.bundle import Text
 from potstill.errors import BadSpec
-from potstill.serving.model import ModelAnswer
+from potstill.serving.served import AnyAnswer
 
 RECENT = 50  # texts that the page can show
 FILE_MODE = 0o600  # it may hold texts
@@ -98,7 +98,7 @@ class RequestLog:
                     os.close(self._file)
                 self._file = opened
 
-    def add(self, request: LoggedRequest, texts: Sequence[Text] = (), answer: ModelAnswer | None = None) -> None:
+    def add(self, request: LoggedRequest, texts: Sequence[Text] = (), answer: AnyAnswer | None = None) -> None:
         """Log a request, and its texts if that was asked for."""
         line = asdict(request)
         if self.texts and answer is not None:

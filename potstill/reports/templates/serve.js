@@ -56,7 +56,7 @@ function choose() {
   if (!model) { showError("The models are being loaded. Load the page again."); return; }
   const several = model.several_labels ? ", several for a text" : "";
   byId("title").textContent = model.name;
-  byId("about").textContent = `${model.labels.length} labels${several} · version ${model.version} · ${model.size_mb} MB`;
+  byId("about").textContent = `${model.labels.length} ${model.entities ? "types" : "labels"}${several} · version ${model.version} · ${model.size_mb} MB`;
   byId("pair").hidden = !model.takes_pairs;
   byId("first-name").textContent = model.takes_pairs ? "First text" : "Text";
   byId("answer").hidden = true;
@@ -71,20 +71,30 @@ function notesOf(found) {
   return notes;
 }
 
+function scoreRow(name, probability) {
+  const row = element("li", "", "score");
+  const bar = document.createElement("meter");
+  bar.value = probability;
+  bar.setAttribute("aria-label", `${name}: ${percent(probability)}`);
+  row.append(element("span", name), element("span", percent(probability)), bar);
+  return row;
+}
+
+function showEntities(found, milliseconds) {
+  byId("given").textContent = found.entities.length ? "" : "no entity";
+  byId("notes").replaceChildren();
+  byId("scores").replaceChildren(...found.entities.map((each) => scoreRow(`${each.text} · ${each.type}`, each.confidence)));
+  byId("time").textContent = `${milliseconds.toFixed(0)} ms`;
+  byId("answer").hidden = false;
+}
+
 function percent(value) { return `${(100 * value).toFixed(1)} %`; }
 
 function show(found, milliseconds) {
   byId("given").textContent = found.labels.join(", ") || "no label";
   byId("notes").replaceChildren(...notesOf(found));
   const ranked = Object.entries(found.probabilities).sort((a, b) => b[1] - a[1]);
-  byId("scores").replaceChildren(...ranked.slice(0, MOST_SCORES).map(([label, probability]) => {
-    const row = element("li", "", "score");
-    const bar = document.createElement("meter");
-    bar.value = probability;
-    bar.setAttribute("aria-label", `${label}: ${percent(probability)}`);
-    row.append(element("span", label), element("span", percent(probability)), bar);
-    return row;
-  }));
+  byId("scores").replaceChildren(...ranked.slice(0, MOST_SCORES).map(([label, probability]) => scoreRow(label, probability)));
   const more = ranked.length - MOST_SCORES;
   byId("time").textContent = `${more > 0 ? `and ${more} more labels · ` : ""}${milliseconds.toFixed(0)} ms`;
   byId("answer").hidden = false;
@@ -119,7 +129,7 @@ byId("ask").addEventListener("submit", async (event) => {
     const started = performance.now();
     const texts = [model.takes_pairs ? [first, byId("second").value] : first];
     const reply = await request("label", { model: model.name, texts });
-    show(reply.texts[0], performance.now() - started);
+    (model.entities ? showEntities : show)(reply.texts[0], performance.now() - started);
     await showRecent();
   } catch (failure) { showError(failure.message); }
   byId("send").disabled = false;

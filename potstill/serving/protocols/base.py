@@ -14,9 +14,11 @@ from pydantic_core import to_json
 
 from potstill.bundle.bundle import Text
 from potstill.errors import PotstillError, RequestRefused
+from potstill.serving.entity_model import EntityModelAnswer
 from potstill.serving.limits import ServingLimits
-from potstill.serving.model import ModelAnswer, ServedModel
+from potstill.serving.model import ModelAnswer
 from potstill.serving.refusals import STATUS, invalid
+from potstill.serving.served import AnyServedModel
 
 JSON = "application/json"
 OptionsT = TypeVar("OptionsT")
@@ -73,7 +75,7 @@ class RenderedReply:
 class Situation:
     """What a route about the server itself may look at: its models, whether it is ready, its limits, its version."""
 
-    models: Sequence[ServedModel]
+    models: Sequence[AnyServedModel]
     default: str
     ready: bool
     limits: ServingLimits
@@ -89,6 +91,7 @@ class Operation(Generic[OptionsT]):
         summary: one line of the documentation.
         parse: a request -> its texts.
         render: its answer -> the response.
+        render_entities: the same of a model that finds entities; None if the protocol has no place for them.
         request: the body, for the documentation.
         response: an example of the response's body, for the documentation.
         json_only: whether another content type is refused.
@@ -101,6 +104,23 @@ class Operation(Generic[OptionsT]):
     request: type[BaseModel]
     response: Any
     json_only: bool = True
+    render_entities: Callable[[Question[OptionsT], EntityModelAnswer], RenderedReply] | None = None
+
+    def renderer(self, model: AnyServedModel) -> Callable[[Question[OptionsT], Any], RenderedReply]:
+        """What renders the answers of a model.
+
+        Raises:
+            RequestRefused: it finds entities, and the protocol has no place for them.
+        """
+        if not model.finds_entities:
+            return self.render
+        if self.render_entities is None:
+            raise RequestRefused(
+                "task",
+                f"{model.name} finds entities, which {self.path} cannot give.",
+                "POST /label, or the bare address.",
+            )
+        return self.render_entities
 
 
 @dataclass(frozen=True)
@@ -116,7 +136,7 @@ class Fact:
 
     path: str
     summary: str
-    render: Callable[[Situation, ServedModel | None], RenderedReply]
+    render: Callable[[Situation, AnyServedModel | None], RenderedReply]
     public: bool = False
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, WithJsonSchema
 
 from potstill.bundle.bundle import Text
 from potstill.errors import RequestRefused
-from potstill.serving.model import ModelAnswer, ServedModel, as_text
+from potstill.serving.model import ModelAnswer, as_text
 from potstill.serving.protocols.base import (
     Fact,
     Incoming,
@@ -25,6 +25,7 @@ from potstill.serving.protocols.base import (
     status_of,
 )
 from potstill.serving.refusals import wrong_shape
+from potstill.serving.served import AnyServedModel
 
 INPUT = "a text, or an array of texts; a pair is an array of two inside it"
 _SCHEMA = {
@@ -101,7 +102,7 @@ def render_classify(question: Question[ClassifyOptions], answer: ModelAnswer) ->
     )
 
 
-def render_list(situation: Situation, _: ServedModel | None) -> RenderedReply:
+def render_list(situation: Situation, _: AnyServedModel | None) -> RenderedReply:
     """`/v1/models`: the served models as clients of vLLM list them."""
     models = [{"id": each.name, "object": "model", "created": 0, "owned_by": "potstill"} for each in situation.models]
     return json_reply({"object": "list", "data": models})

@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from potstill.bundle.bundle import Text
 from potstill.errors import RequestRefused
-from potstill.serving.model import ModelAnswer, ServedModel, as_text
+from potstill.serving.entity_model import EntityModelAnswer
+from potstill.serving.model import ModelAnswer, as_text
 from potstill.serving.protocols.base import (
     Fact,
     Incoming,
@@ -26,7 +27,9 @@ from potstill.serving.protocols.base import (
     parse_body,
     status_of,
 )
+from potstill.serving.protocols.entities import labelled_entities
 from potstill.serving.refusals import wrong_shape
+from potstill.serving.served import AnyServedModel
 
 ONE_TEXT = "a text, or [first, second] for a pair"
 _TEXTS = {
@@ -139,7 +142,19 @@ def render_label(question: Question[LabelQuery], answer: ModelAnswer) -> Rendere
     return json_reply({"model": answer.model.name, "version": answer.model.version, "texts": texts})
 
 
-def render_models(situation: Situation, _: ServedModel | None) -> RenderedReply:
+def render_entities(question: Question[LabelQuery], answer: EntityModelAnswer) -> RenderedReply:
+    """The model, and the entities of each text.
+
+    Raises:
+        RequestRefused: `precision` or `coverage` was given, which are about labels.
+    """
+    asked = [name for name in ("precision", "coverage") if getattr(question.options, name) is not None]
+    if asked:
+        raise RequestRefused("task", f"{answer.model.name} finds entities, and {asked[0]} is about labels.")
+    return labelled_entities(answer)
+
+
+def render_models(situation: Situation, _: AnyServedModel | None) -> RenderedReply:
     """`/models`: the served models, the default one first."""
     return json_reply(
         {
@@ -149,9 +164,10 @@ def render_models(situation: Situation, _: ServedModel | None) -> RenderedReply:
                     "name": model.name,
                     "version": model.version,
                     "labels": list(model.labels),
-                    "takes_pairs": model.bundle.takes_pairs,
-                    "several_labels": model.bundle.multilabel,
-                    "threshold": model.bundle.threshold,
+                    "takes_pairs": model.facts.takes_pairs,
+                    "several_labels": model.facts.several_labels,
+                    "threshold": model.facts.threshold,
+                    "entities": model.finds_entities,
                     "size_mb": round(model.bundle.size_mb, 2),
                     "made_by": model.bundle.record.made_by,
                 }
@@ -182,13 +198,15 @@ EXAMPLE = {
         }
     ],
 }
-SUMMARY = "Labels, probabilities, sure, in_scope and, on request, a set of labels."
+SUMMARY = "Labels, probabilities, sure, in_scope and, on request, a set of labels; or the entities of each text."
 LABEL = ServingProtocol(
     "potstill",
     ("/label", "/models"),
     (
-        Operation("/label", SUMMARY, parse_label, render_label, LabelCall, EXAMPLE),
-        Operation("/models/{model}/label", SUMMARY, parse_label, render_label, LabelCall, EXAMPLE),
+        *(
+            Operation(path, SUMMARY, parse_label, render_label, LabelCall, EXAMPLE, render_entities=render_entities)
+            for path in ("/label", "/models/{model}/label")
+        ),
     ),
     (Fact("/models", "The served models, and the default one.", render_models),),
     refuse,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from potstill.bundle.bundle import Text
 from potstill.errors import RequestRefused
-from potstill.serving.model import ModelAnswer, ServedModel, as_text
+from potstill.serving.model import ModelAnswer, as_text
 from potstill.serving.protocols.base import (
     Fact,
     Incoming,
@@ -28,6 +28,7 @@ from potstill.serving.protocols.base import (
 )
 from potstill.serving.protocols.label import LabelQuery, Share, labelled_texts
 from potstill.serving.refusals import wrong_shape
+from potstill.serving.served import AnyServedModel
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 ERROR_CODES = {401: "UNAUTHENTICATED", 404: "RESOURCE_DOES_NOT_EXIST", 429: "REQUEST_LIMIT_EXCEEDED"}
@@ -125,7 +126,7 @@ def render_invocation(question: Question[LabelQuery], answer: ModelAnswer) -> Re
     return json_reply({"predictions": records})
 
 
-def render_version(situation: Situation, _: ServedModel | None) -> RenderedReply:
+def render_version(situation: Situation, _: AnyServedModel | None) -> RenderedReply:
     """`/version`, in plain text."""
     return RenderedReply(situation.version.encode(), media_type="text/plain; charset=utf-8")
 

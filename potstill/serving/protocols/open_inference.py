@@ -21,7 +21,7 @@ from pydantic_core import to_json
 
 from potstill.bundle.bundle import Text
 from potstill.errors import RequestRefused
-from potstill.serving.model import ModelAnswer, ServedModel
+from potstill.serving.model import ModelAnswer
 from potstill.serving.protocols.base import (
     Fact,
     Incoming,
@@ -34,6 +34,7 @@ from potstill.serving.protocols.base import (
     parse_body,
     status_of,
 )
+from potstill.serving.served import AnyServedModel
 
 HEADER_LENGTH = "inference-header-content-length"
 DATATYPES = {"f": "FP32", "b": "BOOL", "O": "BYTES"}  # kinds of numpy
@@ -283,34 +284,35 @@ def _as_bytes(tensor: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(tensor).astype(tensor.dtype.newbyteorder("<")).tobytes()
 
 
-def render_server(situation: Situation, _: ServedModel | None) -> RenderedReply:
+def render_server(situation: Situation, _: AnyServedModel | None) -> RenderedReply:
     """`/v2`: the server's name, version and extensions."""
     return json_reply({"name": "potstill", "version": situation.version, "extensions": ["binary_tensor_data"]})
 
 
-def render_live(situation: Situation, _: ServedModel | None) -> RenderedReply:
+def render_live(situation: Situation, _: AnyServedModel | None) -> RenderedReply:
     """`/v2/health/live`: the process answers."""
     return json_reply({"live": True})
 
 
-def render_ready(situation: Situation, _: ServedModel | None) -> RenderedReply:
+def render_ready(situation: Situation, _: AnyServedModel | None) -> RenderedReply:
     """`/v2/health/ready`; the specification says `live`, KServe's client reads `ready`."""
     return json_reply({"live": situation.ready, "ready": situation.ready}, 200 if situation.ready else 503)
 
 
-def render_model_ready(situation: Situation, model: ServedModel | None) -> RenderedReply:
+def render_model_ready(situation: Situation, model: AnyServedModel | None) -> RenderedReply:
     """`/v2/models/NAME/ready`."""
     return json_reply({"name": model.name if model else situation.default, "ready": model is not None})
 
 
-def render_metadata(_: Situation, model: ServedModel | None) -> RenderedReply:
+def render_metadata(_: Situation, model: AnyServedModel | None) -> RenderedReply:
     """`/v2/models/NAME`: its inputs and outputs."""
     if model is None:
         raise RequestRefused("unready", "The model is being loaded.", retry_after_s=1)
-    names = ["text", "text_pair"] if model.bundle.takes_pairs else ["text"]
+    names = ["text", "text_pair"] if model.facts.takes_pairs else ["text"]
     outputs = [
         {"name": name, "datatype": datatype, "shape": [-1, len(model.labels)] if by_label else [-1]}
         for name, (_make, datatype, by_label) in OUTPUTS.items()
+        if not model.finds_entities  # the protocol has no place for entities
     ]
     return json_reply(
         {

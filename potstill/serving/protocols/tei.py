@@ -16,7 +16,8 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from potstill.bundle.bundle import Text
 from potstill.errors import RequestRefused
-from potstill.serving.model import ModelAnswer, ServedModel, as_text
+from potstill.serving.entity_model import EntityModelAnswer
+from potstill.serving.model import ModelAnswer, as_text
 from potstill.serving.protocols.base import (
     Fact,
     Incoming,
@@ -29,7 +30,9 @@ from potstill.serving.protocols.base import (
     parse_body,
     status_of,
 )
+from potstill.serving.protocols.entities import entity_groups
 from potstill.serving.refusals import wrong_shape
+from potstill.serving.served import AnyAnswer, AnyServedModel
 
 ONE_OR_PAIR = "a text, a pair of texts [first, second], or a batch [[text], [first, second], ...]"
 _STRINGS = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
@@ -59,11 +62,12 @@ class PredictRequest(BaseModel):
 
 
 class PipelineParameters(BaseModel):
-    """The parameters of `InferenceClient.text_classification`."""
+    """The parameters of `InferenceClient.text_classification` and `token_classification`; others are not read."""
 
     function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
     truncation: bool | None = None
+    ignore_labels: list[str] | None = None  # of `InferenceClient.token_classification`
 
 
 class PipelineRequest(BaseModel):
@@ -93,6 +97,8 @@ class ScoreOptions:
         function: "sigmoid" or "softmax" instead of the task's own; None for that.
         top_k: the best labels alone; None for all.
         characters: of all texts.
+        ignored: types of entities that are left out.
+        single: one text was sent, and no array.
     """
 
     nested: bool
@@ -100,6 +106,8 @@ class ScoreOptions:
     function: str | None = None
     top_k: int | None = None
     characters: int = 0
+    ignored: tuple[str, ...] = ()
+    single: bool = False
 
 
 def parse_predict(incoming: Incoming) -> Question[ScoreOptions]:
@@ -131,6 +139,8 @@ def parse_pipeline(incoming: Incoming) -> Question[ScoreOptions]:
         function=parameters.function_to_apply,
         top_k=parameters.top_k,
         characters=_characters(texts),
+        ignored=tuple(parameters.ignore_labels or ()),
+        single=isinstance(given.inputs, str),
     )
     truncate = parameters.truncation if given.truncate is None else given.truncate
     return Question(texts, options, incoming.model, truncate is not False)
@@ -213,6 +223,13 @@ def render_scores(question: Question[ScoreOptions], answer: ModelAnswer) -> Rend
     return json_reply(rows if options.nested else rows[0], headers=timing_headers(answer, options.characters))
 
 
+def render_entities(question: Question[ScoreOptions], answer: EntityModelAnswer) -> RenderedReply:
+    """The entities of one text, or a list of them for each of several, as a pipeline of Hugging Face gives them."""
+    options = question.options
+    rows = entity_groups(answer, options.ignored)
+    return json_reply(rows[0] if options.single else rows, headers=timing_headers(answer, options.characters))
+
+
 def _values(options: ScoreOptions, answer: ModelAnswer) -> Any:
     logits = answer.computed.logits
     own = "sigmoid" if answer.model.bundle.multilabel else "softmax"
@@ -226,7 +243,7 @@ def _values(options: ScoreOptions, answer: ModelAnswer) -> Any:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def timing_headers(answer: ModelAnswer, characters: int) -> dict[str, str]:
+def timing_headers(answer: AnyAnswer, characters: int) -> dict[str, str]:
     """TEI's headers: milliseconds, characters and tokens of a request; `x-total-time` is added by the server."""
     computed = answer.computed
     return {
@@ -244,7 +261,7 @@ def _ms(seconds: float) -> str:
     return str(round(1000 * seconds))
 
 
-def render_info(situation: Situation, model: ServedModel | None) -> RenderedReply:
+def render_info(situation: Situation, model: AnyServedModel | None) -> RenderedReply:
     """`/info`: the model and the limits."""
     if model is None:
         raise RequestRefused("unready", "The model is being loaded.", retry_after_s=1)
@@ -254,7 +271,7 @@ def render_info(situation: Situation, model: ServedModel | None) -> RenderedRepl
         {
             "model_id": model.name,
             "model_sha": model.version,
-            "model_dtype": "int8" if model.bundle.precision == "int8" else "float32",
+            "model_dtype": "int8" if model.facts.precision == "int8" else "float32",
             "served_model_name": model.name,
             "model_type": {"classifier": classifier},
             "max_concurrent_requests": situation.limits.queued_texts,
@@ -267,14 +284,14 @@ def render_info(situation: Situation, model: ServedModel | None) -> RenderedRepl
             "version": situation.version,
             "sha": None,
             "docker_label": None,
-            "task": "multi_label_classification" if model.bundle.multilabel else "single_label_classification",
-            "takes_pairs": model.bundle.takes_pairs,
+            "task": model.facts.task,
+            "takes_pairs": model.facts.takes_pairs,
             "models": [each.name for each in situation.models],
         }
     )
 
 
-def render_health(situation: Situation, _: ServedModel | None) -> RenderedReply:
+def render_health(situation: Situation, _: AnyServedModel | None) -> RenderedReply:
     """`/health`: 200 if every model is loaded and warm and the server is not being stopped."""
     if not situation.ready:
         raise RequestRefused("unready", "The server is starting or stopping.", retry_after_s=1)
@@ -289,13 +306,21 @@ def refuse(refusal: RequestRefused) -> RenderedReply:
 
 SCORES = [{"score": 0.98, "label": "billing"}, {"score": 0.02, "label": "delivery"}]
 PREDICT = "Every label with its probability, best first; two strings in an array are a pair."
-PIPELINE = "The same for huggingface_hub's InferenceClient: a list a text; an array of strings is a batch."
+PIPELINE = "The same for InferenceClient: a list a text; an array of strings is a batch. Or the entities of the text."
 
 
 def _operations(prefix: str) -> tuple[Operation[ScoreOptions], ...]:
     return (
         Operation(f"{prefix}/predict", PREDICT, parse_predict, render_scores, PredictRequest, SCORES),
-        Operation(prefix or "/", PIPELINE, parse_pipeline, render_scores, PipelineRequest, [SCORES]),
+        Operation(
+            prefix or "/",
+            PIPELINE,
+            parse_pipeline,
+            render_scores,
+            PipelineRequest,
+            [SCORES],
+            render_entities=render_entities,
+        ),
         Operation(
             f"{prefix}/embed", "Refused: a bundle is a classifier.", parse_embed, render_scores, EmbedRequest, [[0.1]]
         ),
