@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from potstill.bundle.bundle import Text
+from potstill.bundle.bundle import Prediction, Text
 from potstill.errors import BadSpec
+from potstill.serving.entity_model import LoggedEntities
 from potstill.serving.served import AnyAnswer
 
 RECENT = 50  # texts that the page can show
@@ -102,6 +103,7 @@ class RequestLog:
         """Log a request, and its texts if that was asked for."""
         line = asdict(request)
         if self.texts and answer is not None:
+            found: Sequence[Prediction | LoggedEntities] = answer.predictions()
             logged = [
                 LoggedText(
                     text if isinstance(text, str) else list(text),
@@ -110,7 +112,7 @@ class RequestLog:
                     each.confident,
                     each.in_scope,
                 )
-                for text, each in zip(texts, answer.predictions(), strict=True)
+                for text, each in zip(texts, found, strict=True)
             ]
             self._recent.extend(logged)
             line["asked"] = [asdict(each) for each in logged]
