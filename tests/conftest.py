@@ -21,7 +21,8 @@ import pytest
 
 # No test asserts a time: the first example of a test may load a library. A change is tested on the same cases each
 # time, so that what fails was broken by it; POTSTILL_NIGHTLY draws new ones.
-hypothesis.settings.register_profile("potstill", deadline=None, derandomize=not os.environ.get("POTSTILL_NIGHTLY"))
+NIGHTLY = bool(os.environ.get("POTSTILL_NIGHTLY"))
+hypothesis.settings.register_profile("potstill", deadline=None, derandomize=not NIGHTLY)
 hypothesis.settings.load_profile("potstill")
 
 # One thread each: tests give the same figures everywhere, and two processes on a small machine do not fight.
@@ -43,6 +44,10 @@ os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with a slow test first: with several workers none is left with one at the end."""
+    if not NIGHTLY:
+        for item in items:
+            if item.get_closest_marker("nightly"):
+                item.add_marker(pytest.mark.skip(reason="runs with POTSTILL_NIGHTLY=1"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

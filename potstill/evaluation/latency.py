@@ -13,8 +13,8 @@ from potstill.evaluation.energy import EnergyMeter
 
 PredictFunction = Callable[[Sequence[str]], Any]
 BATCH = 64  # texts, as in the paper's table (Palo et al. 2024, table 5)
-MIN_SINGLE_CALLS, MAX_SINGLE_CALLS = 5, 2000
-MAX_ROUNDS = 50
+MIN_SINGLE_CALLS, MAX_SINGLE_CALLS = 5, 500
+MAX_ROUNDS = 20
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ def temperature_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer])
 def vector_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer]) -> Scaling:
     """A scale and a shift for each label (Guo et al. 2017), pulled to the common temperature by an L2 penalty.
 
-    The penalty is added to the summed log-loss, so labels with few texts stay near the temperature.
+    The penalty is added to the summed log-loss, so labels with few texts stay near the temperature. It is fitted to the
+    logits as they are applied: with a scale for each label, a constant in all logits of a text is not without effect.
     """
     from scipy.optimize import minimize
 
@@ -42,7 +43,6 @@ def vector_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer]) -> S
         sample = np.random.default_rng(0).permutation(len(gold))[:MAX_ROWS]
         logits, gold = logits[sample], gold[sample]
     values = np.asarray(logits, dtype=np.float64)
-    values = values - values.mean(axis=1, keepdims=True)
     n_labels = values.shape[1]
     target = one_hot(gold, n_labels).astype(np.float64)
 
@@ -67,12 +67,11 @@ def select_scaling(logits: NDArray[np.floating], gold: NDArray[np.integer], seed
     """The simplest scaling that no richer one beats by more than a standard error of the cross-validated log-loss.
 
     Args:
-        logits: (N, K) logits of held-out texts; a constant added to a row changes nothing.
+        logits: (N, K) logits of held-out texts, as the scaling will be applied to them.
         gold: (N,) gold columns.
         seed: draws the folds.
     """
     values = np.asarray(logits, dtype=np.float64)
-    values = values - values.mean(axis=1, keepdims=True)
     fold, rows = random_folds(len(gold), FOLDS, seed), np.arange(len(gold))
     return select_scaling_by_loss(
         SCALING_METHODS, values, gold, fold, lambda probs: -np.log(np.maximum(probs[rows, gold], 1e-15))

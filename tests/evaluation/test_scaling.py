@@ -50,12 +50,24 @@ def test_the_penalty_keeps_labels_with_few_texts_near_the_one_temperature() -> N
     assert np.abs(scaling.shift).max() < 0.5
 
 
-def test_adding_a_constant_to_a_texts_logits_changes_nothing() -> None:
-    scores = drawn(400, temperature=2.0, shift=np.array([2.0, -2.0, 0.0, 0.0]))
+def test_a_constant_in_a_texts_logits_changes_no_temperature() -> None:
+    scores = drawn(400, temperature=2.0)
     moved = scores.logits + np.random.default_rng(5).normal(scale=50, size=(400, 1))
-    here, there = (select_scaling(logits, scores.gold) for logits in (scores.logits, moved))
-    assert here.scaling.method == there.scaling.method
-    np.testing.assert_allclose(here.probs, there.probs, atol=1e-6)
+    here, there = (temperature_scaling(logits, scores.gold) for logits in (scores.logits, moved))
+    assert here.scale == pytest.approx(there.scale)
+
+
+@pytest.mark.parametrize("constant", [0.0, 5.0, 50.0])
+def test_a_scaling_is_as_good_as_selected_on_logits_with_a_constant_in_each_text(constant: float) -> None:
+    """A language model's log-probabilities of the labels are of this kind: all low for an unlikely text."""
+    shift = np.array([2.0, -2.0, 0.0, 0.0])
+    scores, new = drawn(3000, temperature=2.0, shift=shift), drawn(3000, temperature=2.0, shift=shift, seed=1)
+    draw = np.random.default_rng(5)
+    known, others = (each.logits - constant * draw.uniform(1, 2, size=(3000, 1)) for each in (scores, new))
+    chosen = select_scaling(known, scores.gold)
+    found = metrics.log_loss(new.gold, chosen.scaling.apply(others))
+    assert found == pytest.approx(chosen.log_loss[chosen.scaling.method], abs=0.03)
+    assert found < metrics.log_loss(new.gold, temperature_scaling(known, scores.gold).apply(others))
 
 
 def test_temperature_scaling_is_scikit_learns() -> None:

@@ -31,8 +31,8 @@ budget = 1
 file = "marked.jsonl"
 [student]
 name = "tagger:{weights}"
-epochs = 20
-lr = 1e-2
+epochs = 8
+lr = 2e-2
 max_length = 32
 """
 
@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> DistillResult:
     folder = tmp_path_factory.mktemp("entities")
     (folder / "weights").mkdir()
     weights = write_tinybert(folder / "weights")
-    write_marked(folder / "marked.jsonl", marked_texts(320))
+    write_marked(folder / "marked.jsonl", marked_texts(200))
     (folder / "potstill.toml").write_text(TOML.format(weights=weights), encoding="utf-8")
     return distill(folder / "potstill.toml", out=folder / "run")
 

@@ -54,6 +54,7 @@ class TestMasked(TinyContract):
 class TestCausal(TinyContract):
     write = staticmethod(write_tinycausal)
     options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 12, "trainable_layers": 2}
+    test_the_exported_graph_runs = pytest.mark.nightly(StudentContract.test_the_exported_graph_runs)
 
 
 class TestCausalWithTrie(TinyContract):
@@ -74,6 +75,7 @@ class TinyMultiLabelContract(OnTinyModel, MultiLabelStudentContract):
 class TestMaskedWithSeveralLabels(TinyMultiLabelContract):
     write = staticmethod(write_tinymlm)
     options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 25}
+    test_the_exported_graph_runs = None  # the graph is that of single labels
 
 
 class TestCausalWithSeveralLabels(TinyMultiLabelContract):

@@ -67,6 +67,7 @@ class TestEncoder(OnWeights):
     kind = "encoder"
     download = "minilm"
     options: ClassVar[dict[str, object]] = {"mode": "frozen", "c": 100.0}
+    test_the_exported_graph_runs = pytest.mark.nightly(StudentContract.test_the_exported_graph_runs)
 
 
 def test_every_registered_student_has_a_contract_test() -> None:

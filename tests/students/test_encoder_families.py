@@ -21,7 +21,11 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+DAILY = "mpnet"
+PARAMS = [family if family == DAILY else pytest.param(family, marks=pytest.mark.nightly) for family in FAMILIES]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tinyencoder(request.param, tmp_path_factory.mktemp("tiny") / request.param)
 

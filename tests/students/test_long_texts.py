@@ -97,7 +97,7 @@ def test_the_mean_is_over_the_windows_of_a_text() -> None:
     assert mean_by_row(np.array([4, 1, 2]), outputs) is outputs
 
 
-@pytest.mark.parametrize("long", ["head+tail", "windows"])
+@pytest.mark.parametrize("long", [pytest.param("head+tail", marks=pytest.mark.nightly), "windows"])
 def test_the_bundle_reads_long_texts_as_the_student_does(folder: Path, tmp_path: Path, long: LongTextMode) -> None:
     data = StudentContract().training_data()
     # The word that decides comes last, where a head alone does not reach.

@@ -273,7 +273,7 @@ def test_a_language_model_with_examples_is_a_baseline_of_each_subset(tmp_path: P
     assert done.results[Cell("topics", 24, 0, "ft", "large")] == plain.results[Cell("topics", 24, 0, "ft", "large")]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_one_causal_model_under_a_head_and_by_its_words_teaches_a_small_student(tmp_path: Path) -> None:
     from support.tinylm import write_tinycausal
 

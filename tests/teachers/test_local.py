@@ -355,7 +355,7 @@ def test_smollm2_distinguishes_plain_moods(smol: LocalTeacher) -> None:
     assert right >= 5 / 6
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_smollm2_scores_as_transformers_alone_does(smol: LocalTeacher, smollm2: Path) -> None:
     """The oracle is a full float32 forward pass of a model loaded without any of our help."""
     import torch
