@@ -18,6 +18,7 @@ from potstill.errors import BadInput
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _ALIGNMENT = 32  # of the tensors, in bytes, unless the file names another
+_VERSIONS, _LAST_BELIEVED_VERSION = (2, 3), 99
 _MAX_KEYS, _MAX_DIMENSIONS = 65_536, 8
 
 
@@ -44,7 +45,7 @@ def read_gguf_metadata(path: Path) -> GgufMetadata:
     """The metadata of a GGUF file.
 
     Raises:
-        BadInput: the file is damaged, or cut off.
+        BadInput: the file is damaged, cut off, or of another version of the format.
     """
     stat = path.stat()
     return _read(path.resolve(), stat.st_size, stat.st_mtime_ns)
@@ -58,6 +59,11 @@ def _read(path: Path, size: int, _mtime_ns: int) -> GgufMetadata:
             values = reader.values()
             tensors = reader.tensors()
             needed = reader.needed_bytes(tensors, values.get("general.alignment"))
+    except _UnknownVersion as error:
+        raise BadInput(
+            f"{path} is a GGUF file of version {error}; versions 2 and 3 can be read.",
+            "Convert it again with a current llama.cpp, or update potstill.",
+        ) from error
     except (struct.error, ValueError, OverflowError, KeyError) as error:
         raise BadInput(f"{path} is damaged: its metadata cannot be read.", "Fetch or copy it again.") from error
 
@@ -81,6 +87,10 @@ def _read(path: Path, size: int, _mtime_ns: int) -> GgufMetadata:
     )
 
 
+class _UnknownVersion(Exception):
+    """The version that a file says it has."""
+
+
 class _Reader:
     """Reads the beginning of a file: key-value pairs, then the shapes of its tensors."""
 
@@ -92,8 +102,10 @@ class _Reader:
     def values(self) -> dict[str, object]:
         """Key -> value; None for arrays."""
         version = self._scalar("I")
-        if version not in (2, 3):
-            raise ValueError(f"version {version}")
+        if version not in _VERSIONS:
+            raise (
+                _UnknownVersion(version) if 0 < version <= _LAST_BELIEVED_VERSION else ValueError(f"version {version}")
+            )
         self._n_tensors = int(self._scalar("Q"))
         n_keys = int(self._scalar("Q"))
         if max(n_keys, self._n_tensors) > _MAX_KEYS:

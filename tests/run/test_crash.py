@@ -75,7 +75,9 @@ def test_a_second_process_is_refused_as_the_run_is_busy(ground: Ground) -> None:
     assert second.first_code == 0
 
 
-@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), nightly(signal.SIGTERM, 143), nightly(signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("by", "code"), [(signal.SIGINT, 130), nightly(signal.SIGTERM, 143), nightly(signal.SIGHUP, 129)]
+)
 @pytest.mark.slow
 def test_on_a_signal_the_calls_in_flight_end_and_nothing_is_lost(ground: Ground, by: signal.Signals, code: int) -> None:
     stopped = interrupt(ground.spec, ground.study.out(f"interrupted by {by.name}"), ground.url, after_s=0.0, by=by)

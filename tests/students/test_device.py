@@ -129,7 +129,9 @@ def test_a_local_teacher_scores_on_a_gpu_as_on_a_cpu(weights: dict[str, str], wo
     assert "GPU" in on_gpu.price.source
 
 
-@pytest.mark.parametrize(("kind", "of"), [pytest.param(EncoderStudent, "encoder", marks=pytest.mark.nightly), (ClozeStudent, "causal")])
+@pytest.mark.parametrize(
+    ("kind", "of"), [pytest.param(EncoderStudent, "encoder", marks=pytest.mark.nightly), (ClozeStudent, "causal")]
+)
 def test_a_student_trained_on_a_gpu_is_saved_and_exported_for_any_machine(
     weights: dict[str, str], kind: Any, of: str, tmp_path: Path
 ) -> None:
