@@ -128,8 +128,12 @@ class AnnotationSession:
         )
 
     def _next_text(self, annotator: str) -> ShownText | None:
-        start = zlib.crc32(annotator.encode()) % max(self.store.progress().texts, 1)
         now = time.monotonic()
+        # The first texts are worth most. Whoever is not alone starts elsewhere, also on a page of another process.
+        alone = all(by == annotator for by, _ in self._leases.values()) and all(
+            each.annotator == annotator for each in self.store.annotations()
+        )
+        start = 0 if alone else zlib.crc32(annotator.encode()) % max(self.store.progress().texts, 1)
         candidates = self.store.open_requests(annotator, LOOKAHEAD, start)
         leased = {id for id, (by, end) in self._leases.items() if by != annotator and end > now}
         request = next((each for each in candidates if each.id not in leased), candidates[0] if candidates else None)

@@ -20,6 +20,7 @@ from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import Calibration
 from potstill.ledger.store import AnnotationStore
 from potstill.procedures.base import Ask, QuoteInputs, Recipe, quote_answers
+from potstill.procedures.cold_start import DEFAULT_COLD_START, ColdStart, embedding_micros, select_first_texts
 from potstill.procedures.query_strategies import entropy_sampling, margin_sampling, random_sampling
 from potstill.registry import Options
 from potstill.run import Answers
@@ -41,11 +42,14 @@ class AnnotateOptions(Options):
             so far and selects the texts.
         query_strategy: which texts come next: "random", or those whose prediction has the smallest "margin" or the
             highest "entropy".
+        cold_start: which texts come first if no two classes have a label: "max_herding", those that cover the pool in
+            the student's embedding space, or "random".
     """
 
     n_texts: int | None = Field(default=None, gt=0)
     rounds: int = Field(default=1, ge=1, le=1000)
     query_strategy: Literal["random", "margin", "entropy"] = "random"
+    cold_start: ColdStart = DEFAULT_COLD_START
 
 
 def annotate(run: Run) -> Student:
@@ -69,7 +73,8 @@ def annotate(run: Run) -> Student:
         rows = unlabelled[_select(run, options, answers, [pool.texts[row] for row in unlabelled], n)]
         unlabelled = np.setdiff1d(unlabelled, rows)
         texts = [pool.texts[row] for row in rows]
-        with run.reserve_training():
+        # The first texts are chosen at the expense of training, so that as many can be labelled as were planned.
+        with run.ledger.reserve("training", training_reserve(run.spec) - embedding_micros(run)):
             answers.append(run.ask(annotator, texts))
     _record(run, annotator, answers)
     return _train(run, answers)
@@ -115,11 +120,13 @@ def _affordable_texts(run: Run, annotator: Teacher, options: AnnotateOptions, av
 def _select(
     run: Run, options: AnnotateOptions, answers: Sequence[Answers], texts: Sequence[str], n: int
 ) -> NDArray[np.int64]:
-    """The (n,) rows of `texts` to label next; random until the labels so far name two classes."""
+    """The (n,) rows of `texts` to label next; by `cold_start` until the labels so far name two classes."""
     rng = np.random.default_rng((run.spec.seed, len(answers)))
     labelled, targets = _training_rows(run, answers)
     n_classes = int((targets.sum(axis=0) > 0.5).sum())
-    if options.query_strategy == "random" or n_classes < 2:
+    if n_classes < 2:
+        return np.array(select_first_texts(run, texts, n, options.cold_start), dtype=np.int64)
+    if options.query_strategy == "random":
         return random_sampling(np.arange(len(texts)), n, rng)
     probs = run.learn(labelled, targets).predict_proba(texts)
     return margin_sampling(probs, n) if options.query_strategy == "margin" else entropy_sampling(probs, n)

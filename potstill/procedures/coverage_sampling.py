@@ -6,12 +6,15 @@ M = min(n, N), in the order they were selected. Strategies on probabilities alon
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 BLOCK_ROWS = 4096  # selected rows whose distances are in memory at once
+KERNEL_GAMMA = 5.0  # of `max_herding`
 
 
 def coreset_sampling(vectors: ArrayLike, n: int, selected: ArrayLike = ()) -> Ints:
@@ -97,3 +100,53 @@ def typiclust_sampling(vectors: ArrayLike, n: int, seed: int) -> Ints:
                 picked[int(row)] = None
                 break
     return np.array(list(picked), dtype=np.int64)
+
+
+def max_herding(
+    vectors: ArrayLike,
+    n: int,
+    *,
+    weights: ArrayLike | None = None,
+    covered_by: ArrayLike | None = None,
+    gamma: float = KERNEL_GAMMA,
+) -> Ints:
+    """Select the row that covers most of what is not covered yet, n times; the first rows are the best few.
+
+    Row j covers row i by exp(gamma (cos_ij - 1)), and the covering of a set is the sum over i of its best row's.
+    Greedy selection reaches 63 % of the best set at least, and is exact under lazy evaluation (Minoux 1978). Source:
+    MaxHerding (Bae et al. 2024); with `weights`, uncertainty herding (Bae et al. 2025).
+
+    Args:
+        vectors: (N, D); rows of length zero are covered by none and cover none.
+        n: how many rows.
+        weights: (N,) how much covering each row counts, at least 0; None counts all alike.
+        covered_by: (M, D) vectors that count as selected already.
+        gamma: how fast covering falls with the distance.
+    """
+    rows = _unit(vectors)
+    n = min(n, len(rows))
+    if n < 1:
+        return np.zeros(0, dtype=np.int64)
+    kernel = np.exp(np.float32(gamma) * (rows @ rows.T - 1))  # (N, N)
+    weight = np.ones(len(rows), dtype=np.float32) if weights is None else np.asarray(weights, dtype=np.float32)
+    covered = np.zeros(len(rows), dtype=np.float32)
+    if covered_by is not None and len(others := _unit(covered_by)):
+        covered = np.exp(np.float32(gamma) * (rows @ others.T - 1)).max(axis=1)
+    # Gains only fall as rows are selected, so the gain of an earlier step is an upper bound.
+    bounds = [(-float(np.maximum(own - covered, 0) @ weight), row) for row, own in enumerate(kernel)]
+    heapq.heapify(bounds)
+    picked: list[int] = []
+    while len(picked) < n:
+        _, row = heapq.heappop(bounds)
+        bound = (-float(np.maximum(kernel[row] - covered, 0) @ weight), row)
+        if bounds and bound > bounds[0]:
+            heapq.heappush(bounds, bound)
+            continue
+        picked.append(row)
+        covered = np.maximum(covered, kernel[row])
+    return np.array(picked, dtype=np.int64)
+
+
+def _unit(vectors: ArrayLike) -> NDArray[np.float32]:
+    rows = np.asarray(vectors, dtype=np.float32)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), dtype=np.float32)

@@ -261,6 +261,14 @@ class Student(TrainedModel, Protocol):
             BadData: no rows, or targets that are not (N, K), not finite, negative, or do not sum to one.
         """
 
+    def load_pretrained(self) -> bool:
+        """Load the pretrained weights, so that `embed` works before `fit`; False for kinds whose `embed` needs `fit`.
+
+        Raises:
+            MissingWeights, MissingExtra: the weights, or a library for them, are not on this machine.
+        """
+        return False
+
     def predict_logits(self, texts: Sequence[str]) -> Floats:
         """(N, K) scores in nats; `predict_proba` is their softmax (multi-label tasks: sigmoid)."""
 

@@ -139,7 +139,7 @@ class EncoderStudent(Student):
         if not zero_shot:
             data = sort_by_content(check_training_data(data, len(self.labels), self.kind))
         deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
-        self._load_pretrained()
+        self.load_pretrained()
         tokenizer, network = self._loaded()
         if isinstance(data.init_from, EncoderStudent) and data.init_from.weights == self.weights:
             network.load_state_dict(data.init_from._loaded()[1].state_dict())
@@ -253,7 +253,7 @@ class EncoderStudent(Student):
         save_for_transformers(network, self.labels, tokenizer.max_length, folder, multi=self.kind == "multi")
         return ExportedGraph("tokens", tokenizer.config, quantizable=True)
 
-    def _load_pretrained(self) -> None:
+    def load_pretrained(self) -> bool:
         """Load the pretrained weights anew: `fit` never starts from what an earlier `fit` left."""
         try:
             from potstill.students.backbone import init_network
@@ -270,6 +270,7 @@ class EncoderStudent(Student):
             )
         self._set_network(weights.folder / "tokenizer.json", max_length, network)
         self.fit_info = FitInfo()
+        return True
 
     def _set_network(self, tokenizer_file: Path, max_length: int, network: EncoderNetwork) -> None:
         self._tokenizer = TextTokenizer(

@@ -158,20 +158,30 @@ class StaticStudent(Student):
             data.progress(1.0, words)
         return self
 
+    def load_pretrained(self) -> bool:
+        """See `Student.load_pretrained`."""
+        self._classifier = self._pretrained_classifier(None)
+        return True
+
     def _untrained(self, data: TrainingData) -> tuple[StaticClassifier, SparseFeatures]:
         """The classifier with pretrained embeddings and an empty head, and the features of the texts."""
+        classifier = self._pretrained_classifier(data.init_from)
+        assert self._vectorizer is not None
+        features = self._vectorizer.transform(data.texts)
+        self.unknown = features.unknown / len(data.texts)
+        return classifier, features
+
+    def _pretrained_classifier(self, init_from: Student | None) -> StaticClassifier:
+        """Pretrained embeddings, or those of another student, and an empty head; sets the vectorizer."""
         pretrained = load_token_embeddings(find_weights(self.weights), self.options.pca_dims)
-        if isinstance(data.init_from, StaticStudent) and data.init_from.weights == self.weights:
-            pretrained = replace(pretrained, embeddings=data.init_from._fitted().embeddings)
+        if isinstance(init_from, StaticStudent) and init_from.weights == self.weights:
+            pretrained = replace(pretrained, embeddings=init_from._fitted().embeddings)
         subwords = SubwordVectorizer(pretrained.tokenizer, self.options.max_length)
         self._vectorizer = PairSubwordVectorizer(subwords) if self.kind == "pair" else subwords
         width = pretrained.embeddings.shape[1] * (4 if self.kind == "pair" else 1)
         empty = np.zeros((width, 0), dtype=np.float32)
         v = np.zeros((0, len(self.labels)), dtype=np.float32)
-        classifier = StaticClassifier(pretrained.embeddings, w=empty, b=empty[0], u=empty, c=empty[0], v=v)
-        features = self._vectorizer.transform(data.texts)
-        self.unknown = features.unknown / len(data.texts)
-        return classifier, features
+        return StaticClassifier(pretrained.embeddings, w=empty, b=empty[0], u=empty, c=empty[0], v=v)
 
     def predict_logits(self, texts: Sequence[str]) -> Floats:
         """(N, K) scores in nats."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.procedures import query_strategies as choose
-from potstill.procedures.coverage_sampling import badge_sampling, coreset_sampling, typiclust_sampling
+from potstill.procedures.coverage_sampling import badge_sampling, coreset_sampling, max_herding, typiclust_sampling
 
 
 def world(seed: int = 0, n: int = 120, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -27,6 +27,20 @@ def test_typical_rows_are_one_of_each_clump() -> None:
     clumps = np.repeat(np.array([[0.0, 0], [10, 0], [0, 10], [10, 10]]), 25, axis=0)
     vectors = clumps + 0.01 * np.random.default_rng(0).standard_normal(clumps.shape)
     assert {row // 25 for row in typiclust_sampling(vectors, 4, seed=0).tolist()} == {0, 1, 2, 3}
+
+
+def test_herding_is_the_greedy_covering() -> None:
+    vectors, weights = np.random.default_rng(3).standard_normal((2, 40, 6))
+    weights = np.abs(weights[:, 0])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    kernel = np.exp(5 * (unit @ unit.T - 1))
+    covered, picked = np.exp(5 * (unit @ unit[7] - 1)), []
+    for _ in range(10):
+        gains = np.maximum(kernel - covered, 0) @ weights
+        picked.append(int(gains.argmax()))
+        covered = np.maximum(covered, kernel[picked[-1]])
+    assert max_herding(vectors, 10, weights=weights, covered_by=vectors[7:8], gamma=5.0).tolist() == picked
+    assert max_herding(vectors, 4, weights=weights, covered_by=vectors[7:8], gamma=5.0).tolist() == picked[:4]
 
 
 def test_gradients_prefer_what_the_student_is_unsure_of() -> None:
@@ -59,6 +73,7 @@ def test_rows_are_distinct_and_as_many_as_can_be(n: int, wanted: int, seed: int)
         coreset_sampling(vectors, wanted),
         badge_sampling(probs, vectors, wanted, draw) if n else np.zeros(0, dtype=int),
         typiclust_sampling(vectors, wanted, seed),
+        max_herding(vectors, wanted),
     ):
         assert len(set(picked.tolist())) == len(picked) == min(n, wanted)
 

@@ -23,6 +23,7 @@ from potstill.ledger.prices import Purchase, Usage, micros_to_usd
 from potstill.procedures.allocate.learning_curves import N_DRAWS
 from potstill.procedures.allocate.strategies import UnitCosts
 from potstill.procedures.annotate import open_annotator
+from potstill.procedures.cold_start import DEFAULT_COLD_START, ColdStart
 from potstill.procedures.pgkd.generation_request import PgkdOptions
 from potstill.procedures.soft_labels import calibrate_teacher, gold_row_weight
 from potstill.registry import Options
@@ -53,6 +54,8 @@ class AllocateOptions(Options):
         large_model_options: its options.
         generation: options of the PGKD rounds (see `pgkd`); `{rounds = 0}` leaves them out.
         query_strategy: which texts annotators are asked about.
+        cold_start: which texts they are asked about first, without labels of two classes: "max_herding", those that
+            cover the pool in the student's embedding space, or "random".
         pilot_labels: labels to begin with; bought if there are fewer.
         max_steps: purchases of labels or answers, at most; PGKD rounds are limited by `generation` instead.
         min_gain: accuracy points per dollar below which it stops buying.
@@ -65,6 +68,7 @@ class AllocateOptions(Options):
     large_model_options: JsonObject = Field(default_factory=dict)
     generation: PgkdOptions = PgkdOptions()
     query_strategy: Literal["random", "margin", "entropy", "diverse", "badge"] = "badge"
+    cold_start: ColdStart = DEFAULT_COLD_START
     pilot_labels: int = Field(default=100, ge=8)
     max_steps: int = Field(default=8, ge=1, le=50)
     min_gain: float = Field(default=0.0, ge=0)

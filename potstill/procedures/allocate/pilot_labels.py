@@ -7,8 +7,7 @@ import numpy as np
 from potstill.data.pool import Subset
 from potstill.errors import BadData
 from potstill.procedures.allocate.label_sources import AllocationState, LabelSources, gold_set
-from potstill.procedures.allocate.select_texts import MAX_CANDIDATE_TEXTS, lsa_features
-from potstill.procedures.coverage_sampling import typiclust_sampling
+from potstill.procedures.cold_start import select_first_texts
 
 # This share of all labels that the budget can buy is kept for validation, within these bounds.
 VALIDATION_SHARE, MIN_VALIDATION, MAX_VALIDATION = 0.15, 30, 300
@@ -17,8 +16,8 @@ VALIDATION_SHARE, MIN_VALIDATION, MAX_VALIDATION = 0.15, 30, 300
 def buy_pilot_labels(sources: LabelSources) -> tuple[AllocationState, Subset]:
     """The labels to start from, bought if there are too few, and the validation set.
 
-    Training texts are chosen for coverage if nothing is labelled yet (TypiClust); validation texts are drawn at
-    random, so that their accuracy is that of all texts.
+    Training texts are chosen by `cold_start` if nothing is labelled yet; validation texts are drawn at random, so
+    that their accuracy is that of all texts.
 
     Raises:
         BadData: too few labels and no annotator, or too few after buying.
@@ -39,8 +38,8 @@ def buy_pilot_labels(sources: LabelSources) -> tuple[AllocationState, Subset]:
         order = np.random.default_rng(run.spec.seed).permutation(len(unlabelled)).tolist()
         for_validation, others = order[:n_validation], order[n_validation:]
         if not len(labelled):
-            candidates = [unlabelled[row] for row in others[:MAX_CANDIDATE_TEXTS]]
-            others = [others[row] for row in typiclust_sampling(lsa_features(candidates), n_train, 0)]
+            texts = [unlabelled[row] for row in others]
+            others = [others[row] for row in select_first_texts(run, texts, n_train, options.cold_start)]
         for_train = others[:n_train]
         # One purchase for both parts, so that annotators get one queue; the lines below read it from the store.
         bought = sources.buy_labels([unlabelled[row] for row in [*for_validation, *for_train]])
