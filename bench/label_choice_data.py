@@ -28,9 +28,10 @@ from potstill.students.label_names import label_texts
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 DATA = ("banking77", "ag_news", "trec6", "sst2")
-POOL_TEXTS, JUDGED = 3000, 1500
-DRAWN_FROM = {"banking77": 8000}  # training texts that pools are drawn from; 5,000 of the others
-MAX_LENGTH = 128
+# Texts that pools are drawn from, of a pool, and judged on.
+DRAWN_FROM, POOLED, JUDGED = {"banking77": 8000}, {"banking77": 3000}, {"banking77": 1500}
+DRAWN_FROM_OTHERS, POOLED_OTHERS, JUDGED_OTHERS = 3000, 1500, 800
+MAX_LENGTH = 128  # tokens
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def load_vectors(data: Path, name: str, cache: Path) -> Vectors:
     """Read the file of vectors, or embed the texts and write it."""
     path = cache / f"label_choice_{name}.npz"
     parts = {part: _read(data, name, part) for part in ("train", "validation", "test")}
-    keep = _new_rows(parts)[: DRAWN_FROM.get(name, 5000)]
+    keep = _new_rows(parts)[: DRAWN_FROM.get(name, DRAWN_FROM_OTHERS)]
     parts["train"] = ([parts["train"][0][row] for row in keep], [parts["train"][1][row] for row in keep])
     for part in ("validation", "test"):
-        kept = np.random.default_rng(7).permutation(len(parts[part][0]))[:JUDGED]
+        kept = np.random.default_rng(7).permutation(len(parts[part][0]))[: JUDGED.get(name, JUDGED_OTHERS)]
         parts[part] = ([parts[part][0][row] for row in kept], [parts[part][1][row] for row in kept])
     labels = tuple(sorted(set(parts["train"][1])))
     gold = {part: np.array([labels.index(label) for label in names]) for part, (_, names) in parts.items()}
@@ -117,7 +118,7 @@ def _plain(text: str) -> str:
 
 def draw(name: str, vectors: Vectors, number: int, judged_on: str) -> Draw:
     """Pool `number` of a data set, and its validation or test texts."""
-    rows = np.random.default_rng(3000 + number).permutation(len(vectors.texts))[:POOL_TEXTS]
+    rows = np.random.default_rng(3000 + number).permutation(len(vectors.texts))[: POOLED.get(name, POOLED_OTHERS)]
     return Draw(
         name,
         number,

@@ -28,7 +28,6 @@ class Strategy:
 
     choose: Choose
     nested: bool
-    about: str = ""
 
 
 def random_rows(given: Draw, n: int, seed: int) -> Ints:
@@ -80,18 +79,30 @@ def probcover(given: Draw, n: int, seed: int, min_cosine: float = 0.6) -> Ints:
     return _filled(picked, given, n, seed)
 
 
+_KERNELS: dict[tuple[int, float], tuple[Floats, Floats]] = {}
+
+
+def _kernel(pool: Floats, gamma: float) -> Floats:
+    """(N, N) of the newest pool, computed once for all batches of a choice."""
+    key = (id(pool), gamma)
+    if key not in _KERNELS:
+        _KERNELS.clear()
+        _KERNELS[key] = pool, np.exp(np.float32(gamma) * (pool @ pool.T - 1))
+    return _KERNELS[key][1]
+
+
 def herd(
     pool: Floats, n: int, gamma: float, weights: Any = None, covered_by: Any = None, taken: Ints | None = None
 ) -> Ints:
     """Greedy maximum of sum_i w_i max_j exp(gamma (cos_ij - 1)), by lazy evaluation."""
     import heapq
 
-    kernel = np.exp(gamma * (pool @ pool.T - 1))
-    w = np.ones(len(pool)) if weights is None else np.asarray(weights, dtype=np.float64)
+    kernel = _kernel(pool, gamma)
+    w = np.ones(len(pool), np.float32) if weights is None else np.asarray(weights, dtype=np.float32)
     best = np.zeros(len(pool), dtype=np.float32)
     if covered_by is not None and len(covered_by):
         best = np.exp(gamma * (pool @ covered_by.T - 1)).max(axis=1)
-    gains = np.maximum(kernel - best, 0) @ w
+    gains = np.array([np.maximum(own - best, 0) @ w for own in kernel])
     if taken is not None:
         gains[taken] = -1
     heap = [(-gain, row) for row, gain in enumerate(gains.tolist())]
@@ -121,7 +132,8 @@ def herding(gamma: float, how: str = "", names: bool = False) -> Choose:
 
     def choose(given: Draw, n: int, seed: int) -> Ints:
         weights = uncertainty(fit(given, np.zeros(0, int)).probs(given.pool), how) if how else None
-        return herd(given.pool, n, gamma, weights, given.names if names else None)
+        covered = given.names if names else None
+        return coverage_sampling.max_herding(given.pool, n, weights=weights, covered_by=covered, gamma=gamma)
 
     return choose
 
@@ -238,3 +250,35 @@ def small_text(name: str) -> Choose:
         )
 
     return choose
+
+
+GAMMA = coverage_sampling.KERNEL_GAMMA
+SMALL_TEXT = (
+    "BreakingTies",
+    "PredictionEntropy",
+    "ContrastiveActiveLearning",
+    "EmbeddingKMeans",
+    "LightweightCoreset",
+    "BreakingTies+random",
+)
+STRATEGIES = {
+    "random": Strategy(random_rows, nested=True),
+    "lsa k-means": Strategy(lsa_typiclust, nested=False),
+    "k-means": Strategy(kmeans, nested=False),
+    "typiclust": Strategy(typiclust, nested=False),
+    "probcover": Strategy(probcover, nested=True),
+    "max herding": Strategy(herding(GAMMA), nested=True),
+    "max herding, gamma 2": Strategy(herding(2.0), nested=True),
+    "max herding, gamma 10": Strategy(herding(10.0), nested=True),
+    "names max herding": Strategy(herding(GAMMA, names=True), nested=True),
+    "names uncertainty herding": Strategy(herding(GAMMA, "margin"), nested=True),
+    "names BADGE": Strategy(name_badge, nested=True),
+    "names quota": Strategy(name_quota, nested=False),
+    "active margin": Strategy(active(margin), nested=True),
+    "active BADGE": Strategy(active(badge), nested=True),
+    "active uncertainty herding": Strategy(active(herding_batch(GAMMA, "margin")), nested=True),
+    "20 max herding, then margin": Strategy(active(margin, herding(GAMMA), 20), nested=True),
+    **{
+        f"small-text {name}": Strategy(small_text(name), nested=not name.startswith("Embedding")) for name in SMALL_TEXT
+    },
+}

@@ -129,7 +129,7 @@ class AnnotationSession:
 
     def _next_text(self, annotator: str) -> ShownText | None:
         now = time.monotonic()
-        # The first texts are worth most. Whoever is not alone starts elsewhere, also on a page of another process.
+        # The first texts are worth most; a second annotator starts elsewhere, also on the page of another process.
         alone = all(by == annotator for by, _ in self._leases.values()) and all(
             each.annotator == annotator for each in self.store.annotations()
         )

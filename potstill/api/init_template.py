@@ -13,6 +13,7 @@ from potstill.data.tables import WITH_HEADER, guess_of, is_stream
 from potstill.errors import BadSpec
 from potstill.ledger.prices import parse_usd
 from potstill.procedures import LABELS_ONLY_PROCEDURE
+from potstill.procedures.cold_start import DEFAULT_COLD_START
 from potstill.run.inputs import RunInputs, read_inputs, spec_overrides
 from potstill.run.spec import DEFAULT_PROCEDURE
 from potstill.students import DEFAULT_STUDENT, ENTITY_STUDENT
@@ -39,6 +40,8 @@ name = {}  # or "openai:MODEL", "trained:BACKBONE"
 """
 STUDENT = f'{json.dumps(DEFAULT_STUDENT)}  # or "static", "linear"'
 OTHER_RECIPES = '  # or "finetune", "kd"'
+FIRST_TEXTS = f"""# cold_start = "{DEFAULT_COLD_START}"  # of annotate and allocate: which texts people label first; or "random"
+"""
 MISSING = '# missing = ["nan", "N/A"]  # words in a label cell that mean: no label; without this line the usual ones'
 
 
@@ -105,6 +108,7 @@ def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None) ->
     teacher = "" if entities else TEACHER.format(_quoted(TRAINED_TEACHER if task.kind == "multi" else DEFAULT_TEACHER))
     student = f'{_quoted(ENTITY_STUDENT)}  # or "{ENTITY_STUDENT}:WEIGHTS"' if entities else STUDENT
     recipe = _quoted(LABELS_ONLY_PROCEDURE if labels_only else DEFAULT_PROCEDURE) + ("" if entities else OTHER_RECIPES)
+    first = FIRST_TEXTS if not labels_only and len(order.pool.subset("pool")) else ""
     sum_usd = f"budget = {_quoted(str(budget))}" if budget is not None else "budget = 1.00"
     return f"""# The settings of a run. Start it with: potstill distill {SPEC_FILE}
 {sum_usd}  # US dollars for everything: model calls, labels, compute
@@ -131,7 +135,7 @@ name = {student}
 
 [procedure]
 name = {recipe}
-
+{first}
 [prices]
 # usd_per_hour = 0.10  # this machine
 """

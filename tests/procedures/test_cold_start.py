@@ -59,7 +59,7 @@ def test_an_encoder_chooses_in_its_own_space_and_pays_for_embedding_once(
 
 def test_fewer_texts_are_the_first_of_more(tmp_path: Path, bare: Pool, weights: Path) -> None:
     texts = bare.subset("pool").texts
-    with opened(tmp_path / "run", bare, f"encoder:{weights}", 0) as run:
+    with opened(tmp_path / "run", bare, f"encoder:{weights}") as run:
         many = select_first_texts(run, texts, 12, "max_herding")
         assert select_first_texts(run, texts, 5, "max_herding") == many[:5]
 
