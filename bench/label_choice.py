@@ -173,11 +173,11 @@ def section(rows: list[dict[str, Any]]) -> str:
 
 HEAD_OF_SECTION = """## Which texts to label first
 
-`python bench/label_choice.py` on {commits}. A draw is a pool of 3,000 (BANKING77) or 1,500 training texts; the strategy chooses, the true
-labels are revealed, and the frozen `minilm` student, which knows the label names, learns them (no fine-tuning). Mean
-accuracy of five draws, and the paired difference to random on the same draws with its 95 % t-interval; the pools of a
-data set overlap, so the intervals are narrower than those of new data. CPU s: processor seconds of choosing, without
-embedding the pool (of nested choices those of 50 texts), on a busy machine.
+`python bench/label_choice.py` on {commits}. A draw is a pool of 3,000 (BANKING77) or 1,500 training texts; the
+strategy chooses, the true labels are revealed, and the frozen `minilm` student, which knows the label names, learns
+them (no fine-tuning). Mean accuracy of five draws, and the paired difference to random on the same draws with its 95 %
+t-interval; the pools of a data set overlap, so the intervals are narrower than those of new data. CPU s: processor
+seconds of choosing, without embedding the pool, on a busy machine (of nested choices for 50 texts).
 
 - *lsa k-means*: the former default, rows nearest to the centres of n clusters of LSA features. *k-means*, *typiclust*,
   *probcover*, *max herding*: the same and other ways to cover the pool, on the student's vectors.

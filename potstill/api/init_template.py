@@ -40,7 +40,7 @@ name = {}  # or "openai:MODEL", "trained:BACKBONE"
 """
 STUDENT = f'{json.dumps(DEFAULT_STUDENT)}  # or "static", "linear"'
 OTHER_RECIPES = '  # or "finetune", "kd"'
-FIRST_TEXTS = f"""# cold_start = "{DEFAULT_COLD_START}"  # of annotate and allocate: which texts people label first; or "random"
+FIRST_TEXTS = f"""# cold_start = "{DEFAULT_COLD_START}"  # annotate, allocate: the texts people label first; or "random"
 """
 MISSING = '# missing = ["nan", "N/A"]  # words in a label cell that mean: no label; without this line the usual ones'
 
