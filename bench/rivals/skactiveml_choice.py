@@ -3,8 +3,8 @@
     SKACTIVEML_PYTHON bench/rivals/skactiveml_choice.py draw.npz TypiClust 50 0
 
 In: the file has `pool` (N, D) vectors, `gold` (N,), and the label names' vectors `names` (M, D) with their `columns`
-(M,). Then: the strategy, how many rows, the seed. Out: `rows` in the order bought, `seconds` (process time of the queries
-and fits), `version`. Strategies with a classifier buy 10 labels at a time; theirs is scikit-learn's logistic
+(M,). Then: the strategy, how many rows, the seed. Out: `rows` in the order bought, `seconds` (process time of the
+queries and fits), `version`. Strategies with a classifier buy 10 labels at a time; theirs is scikit-learn's logistic
 regression with C = 10 on the names and the labels bought, as ours. Imports nothing of potstill.
 """
 
