@@ -40,6 +40,11 @@ def lsa_typiclust(given: Draw, n: int, seed: int) -> Ints:
     return coverage_sampling.typiclust_sampling(lsa_features(given.texts), n, seed)
 
 
+def lsa_herding(given: Draw, n: int, seed: int) -> Ints:
+    """What the product does for a student without embeddings: max herding on LSA features."""
+    return coverage_sampling.max_herding(lsa_features(given.texts), n)
+
+
 def kmeans(given: Draw, n: int, seed: int) -> Ints:
     """The same on the student's vectors."""
     return coverage_sampling.typiclust_sampling(given.pool, n, seed)
@@ -264,6 +269,7 @@ SMALL_TEXT = (
 STRATEGIES = {
     "random": Strategy(random_rows, nested=True),
     "lsa k-means": Strategy(lsa_typiclust, nested=False),
+    "lsa max herding": Strategy(lsa_herding, nested=True),
     "k-means": Strategy(kmeans, nested=False),
     "typiclust": Strategy(typiclust, nested=False),
     "probcover": Strategy(probcover, nested=True),

@@ -1,9 +1,9 @@
 """Which texts to label first, before labels of two classes exist: those that cover the pool in the student's space.
 
-Max herding (Bae et al. 2024) on the embeddings of the student's pretrained weights was the best of the strategies in
-`bench/label_choice.py`. The best few texts come first, so that labelling may end at any of them. A student without
-embeddings of its own gets those of latent semantic analysis (LSA). Choices with a trained student are in
-`query_strategies` and `coverage_sampling`.
+Max herding (Bae et al. 2024) on the embeddings of the student's pretrained weights, in which the names of the labels
+count as covering already: the student knows them. It was the best strategy in `bench/label_choice.py`. The best few
+texts come first, so that labelling may end at any of them. A student without embeddings of its own gets those of latent
+semantic analysis (LSA). Choices with a trained student are in `query_strategies` and `coverage_sampling`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from potstill.run.notes import NoteRecord
 from potstill.run.run import Run
 from potstill.students.base import Floats, StudentConfig
 from potstill.students.kinds import student_kind
+from potstill.students.label_names import LabelTexts, label_texts
 
 ColdStart = Literal["max_herding", "random"]
 DEFAULT_COLD_START: ColdStart = "max_herding"
@@ -88,21 +89,30 @@ def _choose(run: Run, texts: Sequence[str], n: int, strategy: ColdStart) -> Firs
         return FirstTexts(tuple(order[:n].tolist()), strategy, "", 0)
     n_candidates = min(max(MIN_CANDIDATES, CANDIDATES_PER_TEXT * n), MAX_CANDIDATES)
     candidates = order[:n_candidates]
-    vectors = _embed(run, [texts[row] for row in candidates])
-    space = run.spec.student.name
-    if vectors is None:
-        vectors, space = lsa_features([texts[row] for row in candidates]).astype(np.float32), LSA
+    embedded = _embed(run, [texts[row] for row in candidates])
+    if embedded is None:
+        vectors = lsa_features([texts[row] for row in candidates]).astype(np.float32)
+        embedded = _Embedded(vectors, vectors[:0], LSA)
         run.reporter.info(
             f"The first texts to label are chosen on {LSA} features: {run.spec.student.name} has no embeddings yet."
         )
-    candidates = candidates[: len(vectors)]  # fewer if the money for embedding ended
-    covering = candidates[max_herding(vectors, min(n, MAX_COVERING))]
+    candidates = candidates[: len(embedded.texts)]  # fewer if the money for embedding ended
+    covering = candidates[max_herding(embedded.texts, min(n, MAX_COVERING), covered_by=embedded.names)]
     chosen = np.concatenate([covering, order[~np.isin(order, covering)]])[:n]
-    return FirstTexts(tuple(chosen.tolist()), strategy, space, len(candidates))
+    return FirstTexts(tuple(chosen.tolist()), strategy, embedded.space, len(candidates))
 
 
-def _embed(run: Run, texts: Sequence[str]) -> Floats | None:
-    """(M, D) embeddings of the first M texts by the student's pretrained weights; None if it has none here."""
+@dataclass(frozen=True)
+class _Embedded:
+    """(M, D) embeddings of texts and (L, D) of label names and descriptions, and whose they are."""
+
+    texts: Floats
+    names: Floats
+    space: str
+
+
+def _embed(run: Run, texts: Sequence[str]) -> _Embedded | None:
+    """Embeddings of the first M texts by the student's pretrained weights; None if it has none here."""
     named, task = run.spec.student, run.task
     if not student_kind(named.kind).capabilities.vectors:
         return None
@@ -117,6 +127,8 @@ def _embed(run: Run, texts: Sequence[str]) -> Floats | None:
             deadline = time.monotonic() + hold.deadline_s
             if not student.load_pretrained():
                 return None
+            known = label_texts(task.labels, task.descriptions) if task.kind == "single" else LabelTexts((), ())
+            names = student.embed(known.texts)
             for start in range(0, len(texts), CHUNK_SIZE):
                 if chunks and time.monotonic() >= deadline:
                     break
@@ -124,7 +136,7 @@ def _embed(run: Run, texts: Sequence[str]) -> Floats | None:
                 run.reporter.progress("choosing texts to label", start / len(texts), 1.0, f"embedding by {named.name}")
     except (BudgetExceeded, MissingExtra, MissingWeights):
         return None
-    return np.concatenate(chunks)
+    return _Embedded(np.concatenate(chunks), names, named.name)
 
 
 def lsa_features(texts: Sequence[str]) -> NDArray[np.float64]:
