@@ -266,7 +266,9 @@ SMALL_TEXT = (
     "LightweightCoreset",
     "BreakingTies+random",
 )
+NO_LABEL = "no label, the names alone"
 STRATEGIES = {
+    NO_LABEL: Strategy(lambda given, n, seed: np.zeros(0, dtype=np.int64), nested=True),
     "random": Strategy(random_rows, nested=True),
     "lsa k-means": Strategy(lsa_typiclust, nested=False),
     "lsa max herding": Strategy(lsa_herding, nested=True),
