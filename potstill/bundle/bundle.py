@@ -9,7 +9,7 @@ a multi-label task a prediction is a tuple of labels. Does not cover export, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -51,6 +51,7 @@ NO_MULTILABEL_SETS = (
     "This student gives several labels, and nothing is guaranteed of a set of them.",
     "Leave abstain and coverage out, and use the probabilities.",
 )
+EMBEDDING = "sentence_embedding"  # the output of a graph beside its logits, under the name of other exporters
 HOLD_OUT_MEND = "Distill again with at least 50 validation texts (--validation FILE)."
 
 
@@ -245,21 +246,44 @@ class Bundle:
         Raises:
             BadData: a text is not a string, or in a pair task not a pair.
         """
+        return self.outputs(texts)[0]
+
+    def embed(self, texts: Sequence[Text]) -> Floats:
+        """(N, D) embeddings of N texts: what the head of the student reads.
+
+        Raises:
+            BadData: a text is not a string.
+            BadInput: the graph gives none.
+        """
+        return self.outputs(texts, embedding=True)[1]
+
+    @property
+    def embedding_size(self) -> int:
+        """D of the embeddings; 0 if the graph gives none, as of pairs, linear students and older bundles."""
+        found = next((each for each in self.session.get_outputs() if each.name == EMBEDDING), None)
+        return 0 if found is None else int(found.shape[1])
+
+    def outputs(self, texts: Sequence[Text], *, embedding: bool = False) -> tuple[Floats, Floats]:
+        """What `predict_logits` and, if asked for, `embed` return; else (N, 0) for the latter. Raises as they do."""
         texts = read_inputs(texts, self.record)
+        size = self.embedding_size if embedding else 0
+        if embedding and not size:
+            raise BadInput("This bundle gives no embeddings.", "Export an encoder or static student of texts again.")
         logits = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
+        embeddings = np.zeros((len(texts), size), dtype=np.float32)
+        found = {"logits": logits, EMBEDDING: embeddings} if embedding else {"logits": logits}
         strings = joined_pairs(texts) if self.takes_pairs else texts
         if len(texts) > MAX_BLOCK_TEXTS and not self.takes_pairs:
             check_texts(strings)  # type: ignore[arg-type]
         # In blocks: the token ids of all texts at once would need many times the memory of the texts.
         for start in range(0, max(len(texts), 1), MAX_BLOCK_TEXTS):
-            self._run(
-                strings if len(texts) <= MAX_BLOCK_TEXTS else strings[start : start + MAX_BLOCK_TEXTS], logits[start:]
-            )
+            block = strings if len(texts) <= MAX_BLOCK_TEXTS else strings[start : start + MAX_BLOCK_TEXTS]
+            self._run(block, {name: values[start:] for name, values in found.items()})
         if not np.isfinite(logits).all():
             row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
             shown = str(strings[row])[:60]
             raise BadData(f"The graph {self.graph} gives no finite score for text {row + 1} ({shown!r}).", EXPORT_AGAIN)
-        return logits
+        return logits, embeddings
 
     def try_out(self) -> None:
         """Predict two texts. Raises BadData, or the error of a library, if the files do not fit together."""
@@ -267,20 +291,21 @@ class Bundle:
         next(self.predictions_from_logits(self.predict_logits(texts)))
         self.preprocessor.truncated = self.preprocessor.unknown = 0
 
-    def _run(self, texts: Sequence[Any], logits: Floats) -> None:
-        """Write the logits of the texts into the first rows of `logits`."""
+    def _run(self, texts: Sequence[Any], outputs: Mapping[str, Floats]) -> None:
+        """Write the graph's outputs of the texts into the first rows of `outputs`."""
 
         def run(batch: tuple[NDArray[np.intp], Feeds]) -> None:
             rows, feeds = batch
             first = np.append(True, rows[1:] != rows[:-1])
-            found = self.session.run(["logits"], feeds)[0]
-            if np.shape(found) != (len(rows), len(self.labels)):
+            found = self.session.run(list(outputs), feeds)
+            if np.shape(found[0]) != (len(rows), len(self.labels)):
                 raise BadData(
-                    f"The graph {self.graph} gives values of the shape {np.shape(found)} for {len(rows)} texts and "
+                    f"The graph {self.graph} gives values of the shape {np.shape(found[0])} for {len(rows)} texts and "
                     f"{len(self.labels)} labels.",
                     EXPORT_AGAIN,
                 )
-            logits[rows[first]] = mean_by_row(rows, found)
+            for values, computed in zip(outputs.values(), found, strict=True):
+                values[rows[first]] = mean_by_row(rows, computed)
 
         # Each batch on one thread, and several batches at once: more texts a second than several threads a batch,
         # and a busy core slows one batch down instead of all. Later batches are filled while the first ones run.

@@ -31,6 +31,9 @@ Feeds = dict[str, NDArray[Any]]
 # Tokens and texts a batch of a transformer: with more tokens the widest layer's values fall out of a core's cache, with
 # fewer the fixed cost of a step dominates (docs/log.md).
 MAX_BATCH_TOKENS, MAX_BATCH_ROWS = 480, 64
+# The fixed cost of a step in tokens, by the figures of MiniLM in int8 (docs/log.md): few texts of different lengths are
+# read in more steps with less padding.
+START_TOKENS = 20
 
 
 class Preprocessor(Protocol):
@@ -88,7 +91,8 @@ def _length_batches(encoded: EncodedTexts) -> Iterator[NDArray[np.intp]]:
             pending = []
     if pending:
         yield np.concatenate(pending)
-    for batch in length_batches([len(encoded.ids[unit]) for unit in single], MAX_BATCH_TOKENS, MAX_BATCH_ROWS):
+    lengths = [len(encoded.ids[unit]) for unit in single]
+    for batch in length_batches(lengths, MAX_BATCH_TOKENS, MAX_BATCH_ROWS, START_TOKENS):
         yield single[batch]
 
 

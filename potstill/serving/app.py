@@ -1,57 +1,31 @@
-"""The served models as a starlette app: the routes of all protocols, made from their tables, and the pages."""
+"""The served models as an ASGI app: the routes of all protocols, made from their tables, and the pages.
+
+The addresses of the default model's operations are found in a dictionary; starlette routes all others.
+"""
 
 from __future__ import annotations
 
-import sys
-import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from potstill.errors import PotstillError, RequestRefused, missing_extra
-from potstill.serving.exchange import CallerGone, answer_or_leave, check_media, read_body
+from potstill.serving.endpoint import SECURITY_HEADERS, OperationEndpoint, addressed_model, status_headers
 from potstill.serving.pages import front_page, page_routes
-from potstill.serving.protocols.base import (
-    Fact,
-    Incoming,
-    Operation,
-    Question,
-    RenderedReply,
-    ServingProtocol,
-    as_refusal,
-)
+from potstill.serving.protocols.base import Fact, RenderedReply, ServingProtocol, as_refusal
 from potstill.serving.protocols.tei import render_health
-from potstill.serving.request_log import LoggedRequest, utc_now
-from potstill.serving.served import AnyAnswer, AnyServedModel
 from potstill.serving.service import Service
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import Route
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-SECURITY_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-    "cross-origin-resource-policy": "same-origin",
-}
-LEFT = 499  # nginx's status for a caller who closed the connection; it is never sent
 Endpoint = Callable[["Request"], Awaitable["Response"]]
 
 
-@dataclass
-class Exchange:
-    """What is known of a request when it ends, for the counters and the log."""
-
-    question: Question[Any] | None = None
-    answer: AnyAnswer | None = None
-    reason: str = ""
-
-
 def create_app(service: Service) -> ASGIApp:
-    """The app.
+    """The app. Its server sets `potstill.call_if_lost` in the scope of each request (`server.ArrivalMarks`).
 
     Raises:
         MissingExtra: starlette is not installed.
@@ -73,11 +47,22 @@ def create_app(service: Service) -> ASGIApp:
         assert isinstance(error, PotstillError)
         return _response(service.protocol_of(request.url.path).refuse(as_refusal(error)))
 
+    operations = {
+        operation.path: OperationEndpoint(service, protocol, operation)
+        for protocol in service.protocols
+        for operation in protocol.operations
+    }
     handlers: Mapping[Any, Any] = {HTTPException: refuse_address, PotstillError: refuse}
-    return Starlette(routes=_routes(service), exception_handlers=handlers)
+    routed = Starlette(routes=_routes(service, operations), exception_handlers=handlers)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        found = operations.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (routed if found is None else found)(scope, receive, send)
+
+    return app
 
 
-def _routes(service: Service) -> list[Route]:
+def _routes(service: Service, operations: Mapping[str, OperationEndpoint]) -> list[Route]:
     from starlette.routing import Route
 
     async def front(request: Request) -> Response:
@@ -85,87 +70,11 @@ def _routes(service: Service) -> list[Route]:
             return front_page(service)
         return _response(render_health(service.situation(), None))
 
-    routes = []
+    routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in operations.items()]
     for protocol in service.protocols:
-        for operation in protocol.operations:
-            routes.append(Route(operation.path, _answering(service, protocol, operation), methods=["POST"]))
         for fact in protocol.facts:
             routes.append(Route(fact.path, _facts(service, protocol, fact), methods=["GET"]))
     return [*routes, Route("/", front, methods=["GET"]), *page_routes(service)]
-
-
-def _answering(service: Service, protocol: ServingProtocol, operation: Operation[Any]) -> Endpoint:
-    """The endpoint of an operation."""
-
-    async def endpoint(request: Request) -> Response:
-        started, exchange = time.perf_counter(), Exchange()
-        try:
-            reply = await _answer(service, operation, request, exchange)
-        except CallerGone:
-            exchange.reason = "dropped"
-            reply = RenderedReply(b"", LEFT)
-        except PotstillError as error:
-            refusal = as_refusal(error)
-            exchange.reason = refusal.reason
-            reply = protocol.refuse(refusal)
-            if refusal.retry_after_s is not None:
-                reply = _with_headers(reply, {"retry-after": str(refusal.retry_after_s)})
-        except Exception as error:
-            report_bug(error)
-            exchange.reason = "bug"
-            reply = protocol.refuse(RequestRefused("bug", "The server failed; its log has the place."))
-        elapsed = time.perf_counter() - started
-        _record(service, operation, exchange, reply.status, elapsed)
-        return _response(_with_headers(reply, {"x-total-time": str(round(1000 * elapsed))}))
-
-    return endpoint
-
-
-async def _answer(service: Service, operation: Operation[Any], request: Request, exchange: Exchange) -> RenderedReply:
-    headers = request.headers
-    service.access.check(headers)
-    check_media(headers, json_only=operation.json_only)
-    body = await read_body(request.receive, headers, service.pool.limits)
-    model = _addressed(service, request)
-    bundle = model.bundle
-    incoming = Incoming(
-        body, headers, request.path_params.get("model", ""), bundle.takes_pairs, bundle.record.text_columns
-    )
-    question = exchange.question = operation.parse(incoming)
-    render = operation.renderer(service.pool.find(question.model))
-    batcher, ticket = service.pool.submit(question.model, question.texts, truncate=question.truncate)
-    answer = await answer_or_leave(request.receive, batcher, ticket)
-    reply = render(question, answer)
-    exchange.answer = answer
-    return reply
-
-
-def _addressed(service: Service, request: Request) -> AnyServedModel:
-    """The model in the address, and the version if that names one; else the default one."""
-    model = service.pool.find(request.path_params.get("model", ""))
-    version = request.path_params.get("version", model.version)
-    if version != model.version:
-        raise RequestRefused(
-            "model", f"{model.name} has no version {version[:40]!r}.", f"It is served as version {model.version}."
-        )
-    return model
-
-
-def _record(service: Service, operation: Operation[Any], exchange: Exchange, status: int, seconds: float) -> None:
-    """Count a request, and log it if there is a log."""
-    question, answer = exchange.question, exchange.answer
-    n_texts = 0 if question is None else len(question.texts)
-    if answer is None:
-        service.metrics.failed(exchange.reason)
-    else:
-        service.metrics.answered(answer, n_texts, seconds)
-    if service.log is None:
-        return
-    about = LoggedRequest(utc_now(), operation.path, status, texts=n_texts, milliseconds=round(1000 * seconds, 3))
-    if answer is not None:
-        tokens = int(answer.computed.tokens.sum())
-        about = replace(about, model=answer.model.name, version=answer.model.version, tokens=tokens)
-    service.log.add(about, () if question is None else question.texts, answer)
 
 
 def _facts(service: Service, protocol: ServingProtocol, fact: Fact) -> Endpoint:
@@ -176,7 +85,7 @@ def _facts(service: Service, protocol: ServingProtocol, fact: Fact) -> Endpoint:
             if not fact.public:
                 service.access.check(request.headers)
             named = "model" in request.path_params
-            model = _addressed(service, request) if named or service.pool.loaded else None
+            model = addressed_model(service, request.path_params) if named or service.pool.loaded else None
             return _response(fact.render(service.situation(), model))
         except PotstillError as error:
             return _response(protocol.refuse(as_refusal(error)))
@@ -184,22 +93,8 @@ def _facts(service: Service, protocol: ServingProtocol, fact: Fact) -> Endpoint:
     return endpoint
 
 
-def _with_headers(reply: RenderedReply, headers: Mapping[str, str]) -> RenderedReply:
-    return RenderedReply(reply.body, reply.status, reply.media_type, {**reply.headers, **headers})
-
-
 def _response(reply: RenderedReply) -> Response:
     from starlette.responses import Response
 
-    headers = {**SECURITY_HEADERS, **reply.headers}
-    if reply.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    if reply.status == 413:
-        headers["connection"] = "close"  # the rest of the body is not read
+    headers = {**SECURITY_HEADERS, **reply.headers, **status_headers(reply.status)}
     return Response(reply.body, reply.status, headers, reply.media_type)
-
-
-def report_bug(error: Exception) -> None:
-    """Write where an unexpected error came from to standard error; its message may hold a text and is left out."""
-    frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
-    print(f"potstill serve: {type(error).__name__}\n{''.join(frames)}", end="", file=sys.stderr, flush=True)

@@ -3,7 +3,8 @@
 As in text-embeddings-inference, a batch is bounded by padded tokens, and callers who left are skipped. Requests take
 turns: each adds some of its texts to a batch and goes to the end of the queue with the rest. So a request of one text
 waits for at most one batch more than its own however many texts another sends, and a long text that does not fit is
-the first of the next batch. One thread a model computes; the event loop only hands over and takes back.
+the first of the next batch. One thread for each processor that the model may use computes batches, each alone: while
+one is computed the next is collected and the last is sent. The event loop only hands over and takes back.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from potstill.serving.limits import ServingLimits
 from potstill.serving.served import AnyAnswer, AnyServedModel
 
 TURN_TOKENS = 512  # padded tokens of one request that go into a batch before the next request has its turn
+SHARE_TOKENS = 256  # threads that have nothing to do share what waits, but not into smaller batches
 MAX_RETRY_AFTER_S = 60
 SMOOTHING = 0.2  # of the measured texts a second, a batch
 
@@ -34,26 +36,38 @@ class Ticket:
         texts: of the request.
         costs: padded tokens of each.
         truncate: False if a text that is not read as a whole is an error.
+        embedding: whether embeddings are asked for.
         future: the caller waits for it; it is cancelled if the caller left.
         queued_at: seconds of the monotonic clock.
         taken: number of texts that are in a batch, or were.
-        parts: what the batches so far gave.
+        missing: number of texts without an answer.
+        parts: first row -> what a batch gave.
         started_at: when its first batch began.
     """
 
     texts: Sequence[Text]
     costs: Sequence[int]
     truncate: bool
+    embedding: bool
     future: asyncio.Future[AnyAnswer]
     queued_at: float
     taken: int = 0
-    parts: list[Any] = field(default_factory=list)
+    missing: int = 0
+    parts: dict[int, Any] = field(default_factory=dict)
     started_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.missing = len(self.texts)
 
     @property
     def remaining(self) -> int:
         """Texts that are in no batch yet."""
         return len(self.texts) - self.taken
+
+    @property
+    def remaining_cost(self) -> int:
+        """Padded tokens of the texts that are in no batch yet."""
+        return sum(self.costs[self.taken :])
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ Share = tuple[Ticket, int, int]  # a request's texts from row ... to row ... in 
 
 
 class Batcher:
-    """The queue of one model, and the thread that answers it.
+    """The queue of one model, and the threads that answer it.
 
     Args:
         model: the model.
@@ -86,10 +100,16 @@ class Batcher:
         self._queue: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._waiting = 0  # texts
+        self._waiting_cost = 0  # their padded tokens
         self._closing = False
-        self._texts_per_s = 0.0
-        self._thread = threading.Thread(target=self._work, name=f"inference-{model.name}", daemon=True)
-        self._thread.start()
+        self._texts_per_s = 0.0  # of one thread
+        self._idle = 0  # threads
+        self._threads = [
+            threading.Thread(target=self._work, name=f"inference-{model.name}-{n}", daemon=True)
+            for n in range(model.threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -98,17 +118,18 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether a thread runs."""
+        return any(thread.is_alive() for thread in self._threads)
 
-    def submit(self, texts: Sequence[Text], *, truncate: bool = True) -> Ticket | None:
+    def submit(self, texts: Sequence[Text], *, truncate: bool = True, embedding: bool = False) -> Ticket | None:
         """Put a request into the queue; None if the model is going and another may have its place.
 
         Raises:
             RequestRefused: the queue is full.
         """
         future: asyncio.Future[AnyAnswer] = asyncio.get_running_loop().create_future()
-        ticket = Ticket(texts, [self.model.cost(text) for text in texts], truncate, future, time.monotonic())
+        costs = [self.model.cost(text) for text in texts]
+        ticket = Ticket(texts, costs, truncate, embedding, future, time.monotonic())
         with self._changed:
             if self._closing:
                 return None
@@ -116,7 +137,9 @@ class Batcher:
                 raise RequestRefused("busy", f"{self._waiting} texts wait already.", retry_after_s=self._retry_after())
             self._queue.append(ticket)
             self._waiting += len(texts)
-            self._changed.notify()
+            self._waiting_cost += ticket.remaining_cost
+            if self._idle:
+                self._changed.notify()
         return ticket
 
     async def wait(self, ticket: Ticket) -> AnyAnswer:
@@ -132,44 +155,54 @@ class Batcher:
             raise
 
     def close(self) -> None:
-        """Answer what waits and end the thread; returns at once."""
+        """Answer what waits and end the threads; returns at once."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def join(self, timeout_s: float | None = None) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join(timeout_s)
+        """Wait until the threads have ended."""
+        for thread in self._threads:
+            thread.join(timeout_s)
 
     def _drop(self, ticket: Ticket) -> None:
         with self._changed:
             if ticket in self._queue:
                 self._queue.remove(ticket)
-                self._waiting -= ticket.remaining
+                self._leave_queue(ticket)
+
+    def _leave_queue(self, ticket: Ticket) -> None:
+        self._waiting -= ticket.remaining
+        self._waiting_cost -= ticket.remaining_cost
 
     def _retry_after(self) -> int:
-        seconds = self._waiting / self._texts_per_s if self._texts_per_s else 1.0
-        return max(1, min(MAX_RETRY_AFTER_S, round(seconds)))
+        speed = self._texts_per_s * len(self._threads)
+        return max(1, min(MAX_RETRY_AFTER_S, round(self._waiting / speed if speed else 1.0)))
 
     def _work(self) -> None:
         while True:
             with self._changed:
                 while not self._queue and not self._closing:
+                    self._idle += 1
                     self._changed.wait()
+                    self._idle -= 1
                 if not self._queue:
                     return
                 batch = self._take()
+                if self._queue and self._idle:
+                    self._changed.notify()
             if batch:
                 self._compute(batch)
 
     def _take(self) -> list[Share]:
         """The next batch: of each request in turn as many texts as fit into its turn and into the batch."""
         batch: list[Share] = []
-        room = self._limits.batch_tokens
+        share = max(SHARE_TOKENS, -(-self._waiting_cost // (1 + self._idle)))
+        room = min(self._limits.batch_tokens, share)
         while self._queue and room > 0:
             ticket = self._queue.popleft()
             if ticket.future.cancelled():
-                self._waiting -= ticket.remaining
+                self._leave_queue(ticket)
                 continue
             start, turn = ticket.taken, min(room, TURN_TOKENS)
             while ticket.remaining:
@@ -179,6 +212,7 @@ class Batcher:
                     break
                 turn, room = turn - cost, room - cost
                 ticket.taken += 1
+                self._waiting_cost -= cost
             if ticket.taken > start:
                 batch.append((ticket, start, ticket.taken))
                 self._waiting -= ticket.taken - start
@@ -200,7 +234,7 @@ class Batcher:
                 ticket.started_at = now
         try:
             self._check_lengths(batch)
-            computed = self.model.compute(texts)
+            computed = self.model.compute(texts, embedding=any(ticket.embedding for ticket, _, _ in batch))
         except BaseException as error:
             if len(batch) > 1:
                 for share in batch:
@@ -213,11 +247,13 @@ class Batcher:
         self._texts_per_s += SMOOTHING * (speed - self._texts_per_s) if self._texts_per_s else speed
         row = 0
         done: list[tuple[Ticket, AnyAnswer | RequestRefused]] = []
-        for ticket, start, stop in batch:
-            ticket.parts.append(computed.rows(row, row + stop - start))
-            row += stop - start
-            if sum(len(part.tokens) for part in ticket.parts) == len(ticket.texts):
-                done.append((ticket, self._joined(ticket)))
+        with self._changed:  # another thread may have computed other texts of a request
+            for ticket, start, stop in batch:
+                ticket.parts[start] = computed.rows(row, row + stop - start)
+                ticket.missing -= stop - start
+                row += stop - start
+                if not ticket.missing:
+                    done.append((ticket, self._joined(ticket)))
         self._deliver(done)
 
     def _check_lengths(self, batch: list[Share]) -> None:
@@ -234,7 +270,8 @@ class Batcher:
                     )
 
     def _joined(self, ticket: Ticket) -> AnyAnswer:
-        whole = ticket.parts[0] if len(ticket.parts) == 1 else type(ticket.parts[0]).joined(ticket.parts)
+        parts = [ticket.parts[start] for start in sorted(ticket.parts)]
+        whole = parts[0] if len(parts) == 1 else type(parts[0]).joined(parts)
         return self.model.answer(whole, ticket.started_at - ticket.queued_at)
 
     def _deliver(self, done: list[tuple[Ticket, AnyAnswer | RequestRefused]]) -> None:

@@ -112,6 +112,7 @@ class ServedEntityModel:
     def __init__(self, name: str, bundle: EntityBundle) -> None:
         self.name = name
         self.bundle = bundle
+        self.threads, bundle.threads = bundle.threads, 1
         self.labels = bundle.labels
         self.version = bundle.record.files[bundle.graph].sha256[:12]
         self._counter = UnitCounter(bundle.preprocessor)
@@ -134,8 +135,8 @@ class ServedEntityModel:
         characters = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
         return -(-(characters // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS) // PADDING) * PADDING
 
-    def check_task(self, texts: Sequence[Text]) -> None:
-        """Raise RequestRefused for a pair."""
+    def check_task(self, texts: Sequence[Text], *, embedding: bool = False) -> None:
+        """Raise RequestRefused for a pair. The protocol of embeddings refuses this kind of model itself."""
         wrong = next((row for row, text in enumerate(texts) if not isinstance(text, str)), None)
         if wrong is not None:
             raise RequestRefused(
@@ -148,8 +149,8 @@ class ServedEntityModel:
         """False: a text of any length is read as a whole."""
         return False
 
-    def compute(self, texts: Sequence[Text]) -> ComputedEntities:
-        """The entities of N texts.
+    def compute(self, texts: Sequence[Text], *, embedding: bool = False) -> ComputedEntities:
+        """The entities of N texts; there are no embeddings.
 
         Raises:
             BadData: a text has no finite score.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from potstill.errors import RequestRefused
@@ -21,19 +21,30 @@ class CallerGone(Exception):
     """The caller closed the connection before the answer; nothing is sent."""
 
 
-def check_media(headers: Mapping[str, str], *, json_only: bool) -> None:
+def media_type(headers: Mapping[str, str]) -> str:
+    """The content type without its parameters; "" if there is none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def check_media(headers: Mapping[str, str], accepted: Collection[str]) -> None:
     """Compare the content type and encoding with what is read.
 
+    Args:
+        headers: by lower-case name.
+        accepted: content types; empty for any. A request that names none is read.
+
     Raises:
-        RequestRefused: compressed, or with `json_only` another type than JSON.
+        RequestRefused: compressed, or of another type.
     """
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise RequestRefused("media", f"A body encoded as {encoding[:40]!r} is not read.", "Send it uncompressed.")
-    media = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if json_only and media and media != "application/json" and not media.endswith("+json"):
+    media = media_type(headers)
+    if accepted and media and media not in accepted and not media.endswith("+json"):
         raise RequestRefused(
-            "media", f"The content type {media[:80]!r} is not read.", "Send the header Content-Type: application/json."
+            "media",
+            f"The content type {media[:80]!r} is not read.",
+            f"Send the header Content-Type: {' or '.join(accepted)}.",
         )
 
 
@@ -64,20 +75,31 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limits: Servin
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def answer_or_leave(receive: Receive, batcher: Batcher, ticket: Ticket) -> AnyAnswer:
+async def answer_or_leave(
+    call_if_lost: Callable[[Callable[[], object]], None], batcher: Batcher, ticket: Ticket
+) -> AnyAnswer:
     """The answer to a request; its texts leave the queue if the caller does.
+
+    Args:
+        call_if_lost: takes what is called if the connection ends before the response.
+        batcher: that has the request.
+        ticket: of the request.
 
     Raises:
         RequestRefused: the model failed on these texts.
         CallerGone: the caller left.
     """
-    watch = asyncio.ensure_future(receive())
-    watch.add_done_callback(lambda _: ticket.future.cancel())
+    left = False
+
+    def leave() -> None:
+        nonlocal left
+        left = True
+        ticket.future.cancel()
+
+    call_if_lost(leave)
     try:
         return await batcher.wait(ticket)
     except asyncio.CancelledError:
-        if watch.done() and not watch.cancelled():
+        if left:
             raise CallerGone from None
-        raise
-    finally:
-        watch.cancel()
+        raise  # the server cancelled the request: its time to drain is over

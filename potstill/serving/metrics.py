@@ -120,7 +120,10 @@ class ServingMetrics:
             self._counters["potstill_reloads", (("model", model), ("result", "success" if success else "failure"))] += 1
 
     def _observe(self, name: str, labels: Labels, value: float, bounds: Sequence[float]) -> None:
-        self._histograms.setdefault((name, labels), Histogram(bounds)).observe(value)
+        found = self._histograms.get((name, labels))
+        if found is None:
+            found = self._histograms[name, labels] = Histogram(bounds)
+        found.observe(value)
 
     def render(self, pool: ModelPool) -> str:
         """All of it, and what is true of the models now, in the text format."""

@@ -1,10 +1,11 @@
 """A bundle as a served model: what it accepts, what a text costs, and its answers with the time each part took.
 
-Independent of HTTP. `compute` is called by one thread at a time (`batching.py`).
+Independent of HTTP. Any number of threads may call `compute` (`batching.py`).
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Computed:
         tokens: (N,) tokens or features that were read of each text.
         tokenization_s: seconds for texts to token ids.
         inference_s: seconds for token ids to probabilities.
+        order: (N, K) columns of `probs`, the most probable first.
+        embeddings: (N, D); (N, 0) if no request of the batch asked for them.
     """
 
     logits: Floats
@@ -43,22 +46,49 @@ class Computed:
     tokens: NDArray[np.int64]
     tokenization_s: float
     inference_s: float
+    order: NDArray[np.intp]
+    embeddings: Floats
 
     @classmethod
     def joined(cls, parts: Sequence[Computed]) -> Computed:
-        """The parts of one request in order, as one."""
+        """The parts of one request in order, as one; without embeddings if one of them has none."""
+        all_have = len({part.embeddings.shape[1] for part in parts}) == 1
         return cls(
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.probs for part in parts]),
             np.concatenate([part.tokens for part in parts]),
             sum(part.tokenization_s for part in parts),
             sum(part.inference_s for part in parts),
+            np.concatenate([part.order for part in parts]),
+            np.concatenate([part.embeddings if all_have else part.embeddings[:, :0] for part in parts]),
         )
 
     def rows(self, start: int, stop: int) -> Computed:
         """The part of one request."""
         part = slice(start, stop)
-        return Computed(self.logits[part], self.probs[part], self.tokens[part], self.tokenization_s, self.inference_s)
+        return Computed(
+            self.logits[part],
+            self.probs[part],
+            self.tokens[part],
+            self.tokenization_s,
+            self.inference_s,
+            self.order[part],
+            self.embeddings[part],
+        )
+
+
+class Counts(threading.local):
+    """Of a thread's last texts.
+
+    Attributes:
+        tokens: (N,) of each text.
+        seconds: that they took.
+        truncated: texts that were not read as a whole.
+    """
+
+    tokens: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+    seconds = 0.0
+    truncated = 0
 
 
 @dataclass(frozen=True)
@@ -81,37 +111,42 @@ class ServedFacts:
 
 
 class TokenCounter:
-    """A preprocessor that counts the tokens of each text and the time they take; for one thread at a time.
+    """A preprocessor that counts the tokens of each text and the time they take, for each thread by itself.
+
+    Texts are parted into tokens by one thread at a time, so that it is known whose were truncated.
 
     Args:
         inner: the bundle's own preprocessor.
 
     Attributes:
-        tokens: (N,) of the texts of the last call.
-        seconds: that they took.
+        last: of the texts of this thread's last call.
         truncated, unknown: the inner preprocessor's counts.
     """
 
     def __init__(self, inner: Preprocessor) -> None:
         self._inner = inner
-        self.tokens: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self.seconds = 0.0
+        self._lock = threading.Lock()
+        self.last = Counts()
         self.truncated, self.unknown = inner.truncated, inner.unknown
 
     def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
         """The bundle's own batches."""
-        self.tokens, self.seconds = np.zeros(len(texts), dtype=np.int64), 0.0
-        batches = self._inner.feeds(texts)
+        last, inner = self.last, self._inner
+        last.tokens, last.seconds, last.truncated = np.zeros(len(texts), dtype=np.int64), 0.0, 0
+        batches = inner.feeds(texts)
         while True:
             started = time.perf_counter()
-            batch = next(batches, None)
+            with self._lock:
+                before = inner.truncated
+                batch = next(batches, None)
+                last.truncated += inner.truncated - before
+                self.truncated, self.unknown = inner.truncated, inner.unknown
             if batch is not None:
                 rows, feeds = batch
                 used = feeds["attention_mask"] if "attention_mask" in feeds else feeds["values"] != 0
-                np.add.at(self.tokens, rows, used.sum(axis=1))
-            self.seconds += time.perf_counter() - started
+                np.add.at(last.tokens, rows, used.sum(axis=1))
+            last.seconds += time.perf_counter() - started
             if batch is None:
-                self.truncated, self.unknown = self._inner.truncated, self._inner.unknown
                 return
             yield batch
 
@@ -124,6 +159,7 @@ class ServedModel:
         bundle: the bundle.
         version: the first characters of the graph's SHA-256.
         max_tokens: of a text; longer texts are not read as a whole. None if there is no such number.
+        threads: that may compute at once, each a batch alone.
     """
 
     finds_entities = False
@@ -131,6 +167,7 @@ class ServedModel:
     def __init__(self, name: str, bundle: Bundle) -> None:
         self.name = name
         self.bundle = bundle
+        self.threads, bundle.threads = bundle.threads, 1
         self.labels = bundle.labels
         self.version = bundle.record.files[bundle.graph].sha256[:12]
         config = bundle.record.preprocessor.config
@@ -166,12 +203,14 @@ class ServedModel:
             tokens = min(tokens, self.max_tokens * self._windows)
         return -(-tokens // PADDING) * PADDING
 
-    def check_task(self, texts: Sequence[Text]) -> None:
-        """Compare the texts with what the model reads.
+    def check_task(self, texts: Sequence[Text], *, embedding: bool = False) -> None:
+        """Compare the texts, and what is asked of them, with what the model reads and gives.
 
         Raises:
-            RequestRefused: a pair where one text is read, or one text where a pair is.
+            RequestRefused: a pair where one text is read, one text where a pair is, or no embeddings.
         """
+        if embedding and not self.bundle.embedding_size:
+            raise RequestRefused("backend", f"{self.name} is not an embedding model.", "Use /predict.")
         pairs = self.bundle.takes_pairs
         wrong = next((row for row, text in enumerate(texts) if isinstance(text, str) is pairs), None)
         if wrong is None:
@@ -191,22 +230,22 @@ class ServedModel:
         string = text if isinstance(text, str) else join_pair(*text)
         if self.max_tokens is not None and len(string.encode("utf-8", "replace")) + 8 <= self.max_tokens:
             return False  # no tokenizer makes more tokens than bytes
-        before = self._counter.truncated
         for _ in self._counter.feeds([string]):
             pass
-        return self._counter.truncated > before
+        return self._counter.last.truncated > 0
 
-    def compute(self, texts: Sequence[Text]) -> Computed:
-        """The answers to N texts.
+    def compute(self, texts: Sequence[Text], *, embedding: bool = False) -> Computed:
+        """The answers to N texts, with their embeddings if they are asked for.
 
         Raises:
             BadData: a text has no finite score.
         """
         started = time.perf_counter()
-        logits = self.bundle.predict_logits(list(texts))
+        logits, embeddings = self.bundle.outputs(list(texts), embedding=embedding)
         probs = self.bundle.calibrated_probs(logits)
-        elapsed = time.perf_counter() - started
-        return Computed(logits, probs, self._counter.tokens, self._counter.seconds, elapsed - self._counter.seconds)
+        order = np.argsort(-probs, axis=1, kind="stable")  # of all at once, and not in the event loop
+        elapsed, last = time.perf_counter() - started, self._counter.last
+        return Computed(logits, probs, last.tokens, last.seconds, elapsed - last.seconds, order, embeddings)
 
     def answer(self, computed: Computed, queue_s: float) -> ModelAnswer:
         """The answer to one request."""

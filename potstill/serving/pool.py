@@ -29,7 +29,7 @@ class ModelPool:
     Args:
         folders: name -> folder of a bundle or run.
         limits: of each model's queue.
-        threads: batches that a model computes at once; None for one a processor.
+        threads: batches that a model computes at once, each in its own queue's thread; None for one a processor.
         on_batch: called with a model's name before each of its batches, in the model's thread.
     """
 
@@ -112,7 +112,9 @@ class ModelPool:
         """
         return self.batcher(name).model
 
-    def submit(self, name: str, texts: Sequence[Text], *, truncate: bool = True) -> tuple[Batcher, Ticket]:
+    def submit(
+        self, name: str, texts: Sequence[Text], *, truncate: bool = True, embedding: bool = False
+    ) -> tuple[Batcher, Ticket]:
         """Put a request into the queue of a model, after the checks of the number, length and kind of its texts.
 
         Raises:
@@ -121,8 +123,8 @@ class ModelPool:
         self._check_size(texts)
         while True:
             batcher = self.batcher(name)
-            batcher.model.check_task(texts)
-            ticket = batcher.submit(texts, truncate=truncate)
+            batcher.model.check_task(texts, embedding=embedding)
+            ticket = batcher.submit(texts, truncate=truncate, embedding=embedding)
             if ticket is not None:
                 return batcher, ticket
             if self._closed:  # else it was replaced at this very moment

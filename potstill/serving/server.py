@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ class Address:
 class ArrivalMarks:
     """ASGI middleware: marks when the whole of a request has arrived, and when its response was sent.
 
+    The app may call `potstill.call_if_lost` of the scope with what is to be done if the caller leaves before that.
+
     Args:
         app: the app to call.
         connections: whose deadlines change.
@@ -61,20 +64,21 @@ class ArrivalMarks:
         """ASGI."""
         if scope["type"] != "http":
             return
-        arrived = False
+        arrived, connections, client = False, self._connections, scope["client"]
+        scope["potstill.call_if_lost"] = partial(connections.call_if_lost, client)
 
         async def read() -> Message:
             nonlocal arrived
             message = await receive()
             if not arrived and message["type"] == "http.request" and not message.get("more_body", False):
                 arrived = True
-                self._connections.mark(scope["client"], answering=True)
+                connections.mark(client, answering=True)
             return message
 
         try:
             await self._app(scope, read, send)
         finally:
-            self._connections.mark(scope["client"], answering=False)
+            connections.mark(client, answering=False)
 
 
 def serve_until_stopped(

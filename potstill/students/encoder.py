@@ -248,7 +248,7 @@ class EncoderStudent(Student):
 
         tokenizer, network = self._loaded()
         network = to_cpu(network)
-        write_torch_onnx(network, folder / "model.onnx")
+        write_torch_onnx(network, folder / "model.onnx", embedding=self.kind != "pair")
         shutil.copyfile(tokenizer.file, folder / "tokenizer.json")
         save_for_transformers(network, self.labels, tokenizer.max_length, folder, multi=self.kind == "multi")
         return ExportedGraph("tokens", tokenizer.config, quantizable=True)

@@ -17,7 +17,10 @@ from potstill.students.static_training import EPSILON, StaticClassifier
 
 
 def write_static_onnx(classifier: StaticClassifier, n_labels: int, file: Path, *, pairs: bool) -> None:
-    """Write the graph `ids, values (N, T)`, and for pairs `second (N, T)`, -> `logits (N, K)`."""
+    """Write the graph `ids, values (N, T)`, and for pairs `second (N, T)`, -> `logits (N, K)`.
+
+    Of single texts `sentence_embedding (N, D)` is a second output.
+    """
     output = "linear" if classifier.v.size else "logits"
     nodes = [OnnxNode("Gather", ["embeddings", "ids"], ["half"]), OnnxNode("Cast", ["half"], ["rows"], {"to": 1})]
     constants: dict[str, NDArray[Any]] = {
@@ -36,20 +39,23 @@ def write_static_onnx(classifier: StaticClassifier, n_labels: int, file: Path, *
             OnnxNode("Abs", ["difference"], ["distance"]),
             OnnxNode("Mul", ["first", "second_text"], ["unscaled_product"]),
             OnnxNode("Mul", ["unscaled_product", "product_scale"], ["product"]),
-            OnnxNode("Concat", ["first", "second_text", "distance", "product"], ["vector"], {"axis": 1}),
+            OnnxNode("Concat", ["first", "second_text", "distance", "product"], ["sentence_embedding"], {"axis": 1}),
         ]
     else:
-        nodes += _unit_vector("values", "vector")
-    nodes.append(OnnxNode("Gemm", ["vector", "w", "b"], [output]))
+        nodes += _unit_vector("values", "sentence_embedding")
+    nodes.append(OnnxNode("Gemm", ["sentence_embedding", "w", "b"], [output]))
     if classifier.v.size:
         nodes += [
-            OnnxNode("Gemm", ["vector", "u", "c"], ["hidden_input"]),
+            OnnxNode("Gemm", ["sentence_embedding", "u", "c"], ["hidden_input"]),
             OnnxNode("Relu", ["hidden_input"], ["hidden"]),
             OnnxNode("MatMul", ["hidden", "v"], ["nonlinear"]),
             OnnxNode("Add", ["linear", "nonlinear"], ["logits"]),
         ]
         constants |= {"u": classifier.u, "c": classifier.c, "v": classifier.v}
-    write_onnx(file, nodes, constants, inputs, [ValueInfo("logits", "float32", ["n", n_labels])])
+    outputs = [ValueInfo("logits", "float32", ["n", n_labels])]
+    if not pairs:
+        outputs.append(ValueInfo("sentence_embedding", "float32", ["n", classifier.embeddings.shape[1]]))
+    write_onnx(file, nodes, constants, inputs, outputs)
 
 
 def _unit_vector(values: str, name: str) -> Iterator[OnnxNode]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from potstill.errors import BadSpec
 
@@ -19,10 +19,27 @@ MAX_GRAPH_BYTES = 1_900_000_000  # of one ONNX file, whose limit is 2 GiB
 OPSET = 20  # the first with Gelu as one operation; ONNX Runtime 1.18 for browsers and .NET reads it
 
 
-def write_torch_onnx(network: nn.Module, file: Path) -> None:
+class _WithEmbedding(nn.Module):
+    """A network whose `embed` makes what its `head` reads: (B, T) ids and mask -> (B, K) logits, (B, D) embeddings."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = self.network.embed(input_ids, attention_mask)
+        return self.network.head(embedding), embedding
+
+
+def write_torch_onnx(network: nn.Module, file: Path, *, embedding: bool = False) -> None:
     """Write the graph `input_ids, attention_mask (B, T) int64 -> logits (B, K) float32`.
 
     Uses torch.export: the tracing exporter silently fixes the shapes of transformers' masks.
+
+    Args:
+        network: to write.
+        file: of the graph.
+        embedding: whether `sentence_embedding (B, D) float32` is a second output; for networks with `embed` and `head`.
     """
     backbone: Any = network.backbone
     # Two rows of unequal length: with a mask of ones the exporter would take the mask for a constant.
@@ -41,11 +58,11 @@ def write_torch_onnx(network: nn.Module, file: Path) -> None:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                network.eval(),
+                _WithEmbedding(network.eval()).eval() if embedding else network.eval(),
                 (ids, mask),
                 str(file),
                 input_names=["input_ids", "attention_mask"],
-                output_names=["logits"],
+                output_names=["logits", "sentence_embedding"] if embedding else ["logits"],
                 opset_version=OPSET,
                 dynamic_shapes={"input_ids": dynamic, "attention_mask": dynamic},
                 dynamo=True,

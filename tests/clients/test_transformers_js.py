@@ -44,7 +44,7 @@ def bundles(node_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         with pytest.MonkeyPatch.context() as patch:
             _with_scaling(patch, "fit_guarantees", Scaling("vector", SCALE, SHIFT))
             _with_scaling(patch, "fit_multilabel_guarantees", LabelScaling("platt", SCALE, SHIFT))
-            patch.setattr("potstill.bundle.export.quantize._speedup", lambda *given: 3.0)
+            patch.setattr("potstill.bundle.export.quantize.measure_speedup", lambda *given: 3.0)
             patch.setattr("potstill.bundle.export.quantize.MAX_ACCURACY_LOSS", 1.0)
             task = Task(LABELS, kind=kind)  # type: ignore[arg-type]
             made[kind] = exporting.export(
@@ -82,4 +82,5 @@ def test_both_graphs_give_the_probabilities_of_predict_proba(node_folder: Path, 
                 wanted = opened.predict_proba([text])[0]
                 np.testing.assert_allclose([scores[label] for label in LABELS], wanted, atol=1e-3, err_msg=dtype)
     logits = np.concatenate([single.predict_logits([text]) for text in TEXTS])
-    np.testing.assert_allclose(found["web"], logits, atol=1e-2)
+    # Processors without VNNI instructions saturate sums of two products of int8, which WebAssembly does not.
+    np.testing.assert_allclose(found["web"], logits, atol=5e-2)

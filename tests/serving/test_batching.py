@@ -155,6 +155,28 @@ def test_a_text_that_fails_the_model_fails_no_other_request(model: GatedModel, b
     run(test)
 
 
+def test_threads_share_what_waits_and_the_answer_keeps_the_order(bundle_folder: Path) -> None:
+    model = GatedModel("small", load(bundle_folder, threads=2))
+    batcher = Batcher(model, ServingLimits(batch_tokens=4096))
+    texts = [f"{i} soup" for i in range(40)]
+
+    async def test() -> None:
+        while batcher._idle < 2:
+            await asyncio.sleep(0.01)
+        answer = ask(batcher, *texts)
+        await entered(model)
+        await entered(model)  # while the first batch is computed
+        assert [len(batch) for batch in model.batches] == [20, 20]
+        model.gate.release(2)
+        np.testing.assert_allclose((await answer).computed.probs, model.bundle.predict_proba(texts), atol=1e-6)
+        assert batcher.waiting == 0
+
+    run(test)
+    batcher.close()
+    batcher.join(20)
+    assert not batcher.alive
+
+
 def test_what_waits_when_the_model_is_replaced_is_answered(model: GatedModel, batcher: Batcher) -> None:
     async def test() -> None:
         waiting = [ask(batcher, text) for text in "abc"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.browser import Page, browsing, chromium
-from support.served_bundles import KEY, Served, ask, serve_process, serving, write_bundle
+from support.served_bundles import KEY, Served, ask, serve_process, serving
 
 from potstill.errors import BadSpec
 from potstill.serving.metrics import ServingMetrics
@@ -109,13 +109,15 @@ def test_a_bundle_is_loaded_anew_and_a_damaged_one_is_not(bundle_folder: Path, t
         assert server.ask("/predict", {"inputs": SOUP}).status == 200
 
 
-def test_sighup_loads_another_bundle_and_the_log_moves_on(bundle_folder: Path, tmp_path: Path) -> None:
+def test_sighup_loads_another_bundle_and_the_log_moves_on(
+    bundle_folder: Path, multilabel_folder: Path, tmp_path: Path
+) -> None:
     folder, log = tmp_path / "bundle", tmp_path / "log"
     shutil.copytree(bundle_folder, folder)
     with serve_process(folder, "--log", log) as (process, port):
         before = ask("127.0.0.1", port, "/info").json()["model_sha"]
         shutil.rmtree(folder)
-        write_bundle(folder, "multi")
+        shutil.copytree(multilabel_folder, folder)
         log.rename(tmp_path / "old")
         process.send_signal(signal.SIGHUP)
         assert "loaded anew" in process.stderr.readline()

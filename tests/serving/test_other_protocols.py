@@ -114,6 +114,25 @@ def test_mlflow_reads_every_form(mlflow: Served, bundle_folder: Path, body: Any)
     assert [each["sure"] for each in predictions] == [each.confident for each in bundle.iter_predictions([SOUP, GOAL])]
 
 
+@pytest.mark.parametrize(
+    "table",
+    [f"text\n{SOUP}\n\n{GOAL}\n", f'\ufeffid,text\r\n1,"{SOUP}"\r\n2,{GOAL}', f"anything\n{SOUP}\n{GOAL}"],
+    ids=["blank line", "two columns", "any name"],
+)
+def test_mlflow_reads_a_table(mlflow: Served, bundle_folder: Path, table: str) -> None:
+    reply = mlflow.ask("/invocations", table.encode(), Content_Type="text/csv; charset=utf-8")
+    assert [each["label"] for each in reply.json()["predictions"]] == load(bundle_folder).predict([SOUP, GOAL])
+
+
+@pytest.mark.parametrize(
+    ("table", "status"),
+    [(b"", 400), (b"text\n", 400), (b"a,b\n1,2\n", 422), (b"text\na,b\n", 422), (b'text\n"a', 422), (b"\xff\n", 422)],
+)
+def test_mlflow_refuses_another_table(mlflow: Served, table: bytes, status: int) -> None:
+    refused = mlflow.ask("/invocations", table, Content_Type="text/csv")
+    assert (refused.status, set(refused.json())) == (status, {"error_code", "message"})
+
+
 def test_mlflow_reads_pairs_by_columns(mlflow: Served, pair_folder: Path) -> None:
     wanted = load(pair_folder).predict([(SOUP, GOAL)])
     records = {"dataframe_records": [{"first": SOUP, "second": GOAL}]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,37 @@ def test_info_has_every_field_that_clients_read(served: Served) -> None:
         assert (served.ask(path).status, served.ask(path).body) == (200, b"")
 
 
-def test_no_bundle_gives_vectors(served: Served) -> None:
+class WithEmbedding:
+    """A session whose graph has a second output: the lengths of the texts, roughly, and ones."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def get_outputs(self) -> list[Any]:
+        return [*self._inner.get_outputs(), SimpleNamespace(name="sentence_embedding", shape=["n", 2])]
+
+    def run(self, names: list[str], feeds: Any) -> list[Any]:
+        found = dict(zip(["logits"], self._inner.run(["logits"], feeds), strict=True))
+        lengths = (feeds["values"] != 0).sum(axis=1, keepdims=True).astype(np.float32)
+        found["sentence_embedding"] = np.concatenate([lengths, np.ones_like(lengths)], axis=1)
+        return [found[name] for name in names]
+
+
+def test_embed_gives_the_graphs_second_output(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     assert served.ask("/embed", {"inputs": SOUP}).status == 424
+    bundle = served.pool.find("small").bundle
+    monkeypatch.setattr(bundle, "session", WithEmbedding(bundle.session))
+    (one,) = served.ask("/embed", {"inputs": SOUP, "normalize": False}).json()
+    assert one[1] == 1
+    assert one[0] > 1
+    both = served.ask("/models/small/embed", {"inputs": [SOUP, GOAL]}).json()
+    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(both[0][0] / both[0][1], one[0], rtol=1e-5)
+    assert served.ask("/predict", {"inputs": SOUP}).json()[0]["label"] == bundle.predict([SOUP])[0]
+    for wrong in ([[SOUP, GOAL]], [1], {"text": SOUP}):
+        assert served.ask("/embed", {"inputs": wrong}).status == 422
+    assert served.ask("/embed", {"inputs": []}).status == 400
+    assert served.ask("/models/pairs/embed", {"inputs": SOUP}).status == 424
 
 
 def test_the_hugging_face_client_reads_all_labels_or_the_best(

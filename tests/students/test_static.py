@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from support.linear_task import GOLD, LABELS, ONE_HOT, TEXTS, check_export
 
+from potstill.bundle.export.export import export
+from potstill.data.task import Task
 from potstill.errors import BadInput, BadSpec
 from potstill.models.static_embeddings import StaticEmbeddings, read_safetensors
 from potstill.models.weights import find_weights
@@ -73,6 +75,12 @@ def test_a_loaded_student_predicts_exactly_the_same(student: StaticStudent, tmp_
 
 def test_the_exported_graph_is_valid_and_agrees(student: StaticStudent, tmp_path: Path) -> None:
     check_export(student, tmp_path, [*TEXTS, "", "unheard-of"])
+
+
+def test_the_bundle_gives_the_embeddings_of_the_student(student: StaticStudent, tmp_path: Path) -> None:
+    made = export(student, tmp_path / "bundle", task=Task(student.labels), texts=TEXTS)
+    texts = [*TEXTS, "", "unheard-of"]
+    np.testing.assert_allclose(made.embed(texts), student.embed(texts), atol=2e-3)
 
 
 def test_without_torch_the_embeddings_stay_fixed_and_the_rest_works(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ MAX_CONNECTIONS = 60  # a browser opens six; a process may be allowed as few as 
 MAX_BODY_BYTES = 65_536
 REQUEST_S = 10.0  # from the start of a connection, or the end of the last response, to the end of the next request
 RESPONSE_S = 30.0  # from the end of a request to the last byte of its response
+CLOCK_S = 0.005  # a timer may ring so much too early
 Address = tuple[str, int]  # the client's side of a connection
 
 
@@ -39,14 +41,25 @@ class ConnectionLimits:
     response_s: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Connection:
-    """An open connection, its deadline, and whether a request is arriving, or has arrived and is being answered."""
+    """An open connection: its deadline, and whether a request is arriving, or has arrived and is being answered.
+
+    Attributes:
+        transport: of it.
+        due: when it is ended, by the loop's clock.
+        timer: rings then or earlier; None before the first deadline.
+        answering: a request has arrived.
+        arriving: a part of a request has arrived.
+        on_lost: called if the connection ends before the response to its request does.
+    """
 
     transport: asyncio.Transport
-    deadline: asyncio.TimerHandle
+    due: float = 0.0
+    timer: asyncio.TimerHandle | None = None
     answering: bool = False
     arriving: bool = False
+    on_lost: Callable[[], object] | None = None
 
 
 class Connections:
@@ -65,46 +78,73 @@ class Connections:
         if len(self._open) >= self._limits.connections:
             waiting = (address for address, each in self._open.items() if not each.answering)
             self._end(next(waiting, next(iter(self._open))))
-        self._start(_address(transport), transport, self._limits.idle_s)
+        address = _address(transport)
+        self._open[address] = Connection(transport)
+        self._set_deadline(address, self._limits.idle_s)
 
     def discard(self, transport: asyncio.Transport) -> None:
         """A connection was lost."""
         address = _address(transport)
         # Another client may have the address of a connection that was ended before its loss is reported.
         if (found := self._open.get(address)) is not None and found.transport is transport:
-            found.deadline.cancel()
-            del self._open[address]
+            self._forget(address)
 
     def mark(self, address: Address, *, answering: bool) -> None:
         """The request on a connection has arrived, or its response has been sent."""
         if (found := self._open.pop(address, None)) is not None:
-            found.deadline.cancel()
-            seconds = self._limits.response_s if answering else self._limits.idle_s
-            self._start(address, found.transport, seconds, answering=answering)
+            self._open[address] = found
+            found.answering, found.arriving, found.on_lost = answering, False, None
+            self._set_deadline(address, self._limits.response_s if answering else self._limits.idle_s)
 
     def receiving(self, address: Address) -> None:
         """Bytes came; the first ones of a request start its deadline."""
         found = self._open.get(address)
         if found is not None and not found.answering and not found.arriving:
-            found.deadline.cancel()
-            found.deadline = asyncio.get_running_loop().call_later(self._limits.request_s, self._end, address)
             found.arriving = True
+            self._set_deadline(address, self._limits.request_s)
+
+    def call_if_lost(self, address: Address, callback: Callable[[], object]) -> None:
+        """Call `callback` if the connection ends before the response to its request does; at once if it has ended."""
+        if (found := self._open.get(address)) is None:
+            callback()
+        else:
+            found.on_lost = callback
 
     def end_all(self, *, answering: bool) -> None:
         """End the connections that wait for a request, and with `answering` the others as well."""
         for address in [address for address, each in self._open.items() if answering or not each.answering]:
             self._end(address)
 
-    def _start(
-        self, address: Address, transport: asyncio.Transport, seconds: float, *, answering: bool = False
-    ) -> None:
-        deadline = asyncio.get_running_loop().call_later(seconds, self._end, address)
-        self._open[address] = Connection(transport, deadline, answering)
+    def _set_deadline(self, address: Address, seconds: float) -> None:
+        """A timer that rings too early is left as it is: several deadlines a request would cost more than its bytes."""
+        found = self._open[address]
+        loop = asyncio.get_running_loop()
+        found.due = loop.time() + seconds
+        if found.timer is None or found.due < found.timer.when():
+            self._set_timer(address, found)
+
+    def _set_timer(self, address: Address, connection: Connection) -> None:
+        if connection.timer is not None:
+            connection.timer.cancel()
+        connection.timer = asyncio.get_running_loop().call_at(connection.due, self._ring, address)
+
+    def _ring(self, address: Address) -> None:
+        found = self._open[address]
+        if found.due - asyncio.get_running_loop().time() > CLOCK_S:
+            self._set_timer(address, found)
+        else:
+            self._end(address)
 
     def _end(self, address: Address) -> None:
+        self._forget(address).transport.abort()
+
+    def _forget(self, address: Address) -> Connection:
         connection = self._open.pop(address)
-        connection.deadline.cancel()
-        connection.transport.abort()
+        if connection.timer is not None:
+            connection.timer.cancel()
+        if connection.on_lost is not None:
+            connection.on_lost()
+        return connection
 
 
 def _address(transport: asyncio.Transport) -> Address:

@@ -263,11 +263,20 @@ def check_texts(texts: Sequence[str]) -> None:
             )
 
 
-def length_batches(lengths: Sequence[int], token_budget: int = 8192, rows: int = 64) -> Iterator[NDArray[np.intp]]:
+def length_batches(
+    lengths: Sequence[int], token_budget: int = 8192, rows: int = 64, start_tokens: int = 0
+) -> Iterator[NDArray[np.intp]]:
     """Batches of row numbers of similar length, each of at most `token_budget` tokens including padding.
 
     A single text longer than the budget is a batch of its own. At most `rows` rows per batch. Longest first: an
     out-of-memory error then comes at once, and workers that share the batches finish together.
+
+    Args:
+        lengths: tokens of each text.
+        token_budget: of a batch.
+        rows: of a batch at most.
+        start_tokens: what a batch costs beside its tokens, in tokens: a batch is parted where that saves more padding.
+            0 parts none.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
@@ -275,8 +284,22 @@ def length_batches(lengths: Sequence[int], token_budget: int = 8192, rows: int =
     while start < len(order):
         width = max(int(sizes[order[start]]), 1)
         end = start + max(1, min(rows, token_budget // width))
+        if start_tokens:
+            end = start + _rows_of_one_batch(sizes[order[start:end]], start_tokens)
         yield order[start:end]
         start = end
+
+
+def _rows_of_one_batch(sizes: NDArray[np.int64], start_tokens: int) -> int:
+    """How many of (B,) descending lengths make a batch of which no part should be a batch of its own."""
+    n = len(sizes)
+    while n > 1:
+        saved = np.arange(n, 0, -1) * (sizes[0] - sizes[:n])  # padding, if the batch ended before each row
+        cut = int(saved.argmax())
+        if saved[cut] <= start_tokens:
+            break
+        n = cut
+    return n
 
 
 def pad_batch(ids: Sequence[Ids], pad_id: int) -> tuple[Ids, Ids]:

@@ -53,12 +53,14 @@ class Question(Generic[OptionsT]):
         options: what the protocol needs to render the answer.
         model: its name; "" for the default one.
         truncate: False if a text that is not read as a whole is an error.
+        embedding: whether embeddings are asked for.
     """
 
     texts: Sequence[Text]
     options: OptionsT
     model: str = ""
     truncate: bool = True
+    embedding: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Operation(Generic[OptionsT]):
         render_entities: the same of a model that finds entities; None if the protocol has no place for them.
         request: the body, for the documentation.
         response: an example of the response's body, for the documentation.
-        json_only: whether another content type is refused.
+        accepts: the content types that are read; empty for any.
     """
 
     path: str
@@ -103,7 +105,7 @@ class Operation(Generic[OptionsT]):
     render: Callable[[Question[OptionsT], ModelAnswer], RenderedReply]
     request: type[BaseModel]
     response: Any
-    json_only: bool = True
+    accepts: tuple[str, ...] = (JSON,)
     render_entities: Callable[[Question[OptionsT], EntityModelAnswer], RenderedReply] | None = None
 
     def renderer(self, model: AnyServedModel) -> Callable[[Question[OptionsT], Any], RenderedReply]:

@@ -1,4 +1,4 @@
-"""The scoring protocol of MLflow 3: `/invocations` with frames, instances or inputs.
+"""The scoring protocol of MLflow 3: `/invocations` with frames, instances or inputs in JSON, or a table as CSV.
 
 TEI on SageMaker and MLflow both use the address `/invocations` and the key `inputs`, with other meanings; a flag of the
 server says which is meant.
@@ -6,6 +6,8 @@ server says which is meant.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -13,8 +15,10 @@ from pydantic import BaseModel, Field
 
 from potstill.bundle.bundle import Text
 from potstill.errors import RequestRefused
+from potstill.serving.exchange import media_type
 from potstill.serving.model import ModelAnswer, as_text
 from potstill.serving.protocols.base import (
+    JSON,
     Fact,
     Incoming,
     Operation,
@@ -30,6 +34,7 @@ from potstill.serving.protocols.label import LabelQuery, Share, labelled_texts
 from potstill.serving.refusals import wrong_shape
 from potstill.serving.served import AnyServedModel
 
+CSV = "text/csv"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 ERROR_CODES = {401: "UNAUTHENTICATED", 404: "RESOURCE_DOES_NOT_EXIST", 429: "REQUEST_LIMIT_EXCEEDED"}
 
@@ -62,8 +67,11 @@ def parse_invocation(incoming: Incoming) -> Question[LabelQuery]:
     """The texts of a frame's column, or of a list.
 
     Raises:
-        RequestRefused: not JSON, another shape, none or several of the four forms, or no column of texts.
+        RequestRefused: not JSON or CSV, another shape, none or several of the four forms, or no column of texts.
     """
+    if media_type(incoming.headers) == CSV:
+        texts = [_text(row, each, incoming) for row, each in enumerate(_csv_rows(incoming.body))]
+        return Question(texts, LabelQuery(None, None), incoming.model)
     given = parse_body(InvocationRequest, incoming.body)
     forms = [form for form in FORMS if getattr(given, form) is not None]
     if len(forms) != 1:
@@ -72,6 +80,22 @@ def parse_invocation(incoming: Incoming) -> Question[LabelQuery]:
     texts = [_text(row, each, incoming) for row, each in enumerate(rows)]
     parameters = given.params or InvocationParameters()
     return Question(texts, LabelQuery(parameters.precision, parameters.coverage), incoming.model)
+
+
+def _csv_rows(body: bytes) -> list[dict[str, str]]:
+    """The rows of a table with a header, as pandas reads it for MLflow: commas, quotes, UTF-8, no empty lines."""
+    try:
+        lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        rows = [row for row in lines if row]
+    except UnicodeDecodeError:
+        raise RequestRefused("shape", "The CSV is not UTF-8.") from None
+    except csv.Error as error:
+        raise RequestRefused("shape", f"The CSV cannot be read: {error}.") from None
+    names = rows[0] if rows else []
+    wrong = next((number for number, row in enumerate(rows) if len(row) != len(names)), None)
+    if wrong is not None:
+        raise RequestRefused("shape", f"Row {wrong} of the CSV has {len(rows[wrong])} cells, its header {len(names)}.")
+    return [dict(zip(names, row, strict=True)) for row in rows[1:]]
 
 
 def _rows(value: Any) -> Sequence[Any]:
@@ -139,12 +163,12 @@ def refuse(refusal: RequestRefused) -> RenderedReply:
 
 
 EXAMPLE = {"predictions": [{"label": "billing", "score": 0.98, "sure": True, "in_scope": True}]}
-SUMMARY = "Frames, instances or inputs, as an MLflow model server reads them."
+SUMMARY = "Frames, instances or inputs, or a table as text/csv, as an MLflow model server reads them."
 MLFLOW = ServingProtocol(
     "MLflow",
     ("/invocations", "/version"),
     tuple(
-        Operation(path, SUMMARY, parse_invocation, render_invocation, InvocationRequest, EXAMPLE)
+        Operation(path, SUMMARY, parse_invocation, render_invocation, InvocationRequest, EXAMPLE, accepts=(JSON, CSV))
         for path in ("/invocations", "/models/{model}/invocations")
     ),
     (Fact("/version", "The version of potstill.", render_version, public=True),),

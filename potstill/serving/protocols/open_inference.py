@@ -342,7 +342,7 @@ OPEN_INFERENCE = ServingProtocol(
     "Open Inference Protocol v2",
     ("/v2",),
     tuple(
-        Operation(f"{path}/infer", SUMMARY, parse_infer, render_infer, InferRequest, EXAMPLE, json_only=False)
+        Operation(f"{path}/infer", SUMMARY, parse_infer, render_infer, InferRequest, EXAMPLE, accepts=())
         for path in (MODEL, VERSION)
     ),
     (

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import to_json
 
 from potstill.bundle.bundle import Text
 from potstill.errors import RequestRefused
@@ -40,6 +42,8 @@ _INPUTS = {
     "oneOf": [{"type": "string"}, _STRINGS, {"type": "array", "items": {"oneOf": [{"type": "string"}, _STRINGS]}}],
     "description": ONE_OR_PAIR,
 }
+BEFORE_SCORE = b'{"score":'
+TINY = 1e-12  # the length of an embedding that is not divided by
 ERROR_TYPES = {
     "empty": "Empty",
     "tokens": "Tokenizer",
@@ -82,7 +86,7 @@ class PipelineRequest(BaseModel):
 class EmbedRequest(BaseModel):
     """The body of `/embed`."""
 
-    inputs: Annotated[Any, WithJsonSchema(_INPUTS)]
+    inputs: str | list[str]
     normalize: bool = True
     truncate: bool | None = None
 
@@ -146,14 +150,32 @@ def parse_pipeline(incoming: Incoming) -> Question[ScoreOptions]:
     return Question(texts, options, incoming.model, truncate is not False)
 
 
-def parse_embed(incoming: Incoming) -> Question[ScoreOptions]:
-    """`/embed`: a bundle holds a classifier, which gives no vectors; TEI answers the same of a classifier.
+@dataclass(frozen=True)
+class EmbedOptions:
+    """How embeddings are rendered: whether each has length one, and the characters of all texts."""
+
+    normalize: bool
+    characters: int
+
+
+def parse_embed(incoming: Incoming) -> Question[EmbedOptions]:
+    """`/embed`: one text, or a batch.
 
     Raises:
-        RequestRefused: always.
+        RequestRefused: not JSON, or another shape.
     """
-    parse_body(EmbedRequest, incoming.body)
-    raise RequestRefused("backend", "The model is not an embedding model.", "Use /predict.")
+    given = parse_body(EmbedRequest, incoming.body)
+    texts = [given.inputs] if isinstance(given.inputs, str) else given.inputs
+    options = EmbedOptions(given.normalize, _characters(texts))
+    return Question(texts, options, incoming.model, given.truncate is not False, embedding=True)
+
+
+def render_embeddings(question: Question[EmbedOptions], answer: ModelAnswer) -> RenderedReply:
+    """A list of numbers a text."""
+    values = answer.computed.embeddings
+    if question.options.normalize:
+        values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), TINY)
+    return json_reply(values.tolist(), headers=timing_headers(answer, question.options.characters))
 
 
 def _predict_texts(inputs: Any) -> tuple[bool, Sequence[Text]]:
@@ -211,16 +233,30 @@ def _characters(texts: Sequence[Text]) -> int:
 
 def render_scores(question: Question[ScoreOptions], answer: ModelAnswer) -> RenderedReply:
     """Every label with its score, best first; a list of lists for a batch."""
-    options = question.options
+    options, computed = question.options, answer.computed
     values = _values(options, answer)
-    order = np.argsort(-values, axis=1, kind="stable")
-    labels = answer.model.labels
-    top = order[:, : options.top_k].tolist() if options.top_k else order.tolist()
+    order = computed.order if values is computed.probs else np.argsort(-values, axis=1, kind="stable")
+    endings = _endings(answer.model.labels)
     rows = [
-        [{"score": row[k], "label": labels[k]} for k in ranked]
-        for ranked, row in zip(top, values.astype(float).tolist(), strict=True)
+        _ranked_json([row[k] for k in ranked], [endings[k] for k in ranked])
+        for ranked, row in zip(order[:, : options.top_k].tolist(), values.tolist(), strict=True)
     ]
-    return json_reply(rows if options.nested else rows[0], headers=timing_headers(answer, options.characters))
+    body = b"[" + b",".join(rows) + b"]" if options.nested else rows[0]
+    return RenderedReply(body, headers=timing_headers(answer, options.characters))
+
+
+@lru_cache(maxsize=64)
+def _endings(labels: tuple[str, ...]) -> list[bytes]:
+    """What stands between the score of each label and the next score, encoded once."""
+    return [b',"label":' + to_json(label) + b"}," + BEFORE_SCORE for label in labels]
+
+
+def _ranked_json(scores: list[float], endings: list[bytes]) -> bytes:
+    """[{"score": ..., "label": ...}, ...], of 77 labels in half the time that encoding objects takes."""
+    parts = [b""] * (2 * len(scores))
+    parts[::2] = to_json(scores)[1:-1].split(b",")
+    parts[1::2] = endings
+    return b"[" + BEFORE_SCORE + b"".join(parts)[: -len(BEFORE_SCORE) - 1] + b"]"
 
 
 def render_entities(question: Question[ScoreOptions], answer: EntityModelAnswer) -> RenderedReply:
@@ -250,7 +286,7 @@ def timing_headers(answer: AnyAnswer, characters: int) -> dict[str, str]:
         "x-compute-type": "cpu",
         "x-compute-time": _ms(computed.tokenization_s + computed.inference_s),
         "x-compute-characters": str(characters),
-        "x-compute-tokens": str(int(computed.tokens.sum())),
+        "x-compute-tokens": str(sum(computed.tokens.tolist())),
         "x-tokenization-time": _ms(computed.tokenization_s),
         "x-queue-time": _ms(answer.queue_s),
         "x-inference-time": _ms(computed.inference_s),
@@ -309,7 +345,10 @@ PREDICT = "Every label with its probability, best first; two strings in an array
 PIPELINE = "The same for InferenceClient: a list a text; an array of strings is a batch. Or the entities of the text."
 
 
-def _operations(prefix: str) -> tuple[Operation[ScoreOptions], ...]:
+EMBED = "The embedding of each text, of encoder and static students; an array of strings is a batch."
+
+
+def _operations(prefix: str) -> tuple[Operation[Any], ...]:
     return (
         Operation(f"{prefix}/predict", PREDICT, parse_predict, render_scores, PredictRequest, SCORES),
         Operation(
@@ -321,9 +360,7 @@ def _operations(prefix: str) -> tuple[Operation[ScoreOptions], ...]:
             [SCORES],
             render_entities=render_entities,
         ),
-        Operation(
-            f"{prefix}/embed", "Refused: a bundle is a classifier.", parse_embed, render_scores, EmbedRequest, [[0.1]]
-        ),
+        Operation(f"{prefix}/embed", EMBED, parse_embed, render_embeddings, EmbedRequest, [[0.1, -0.2]]),
     )
 
 

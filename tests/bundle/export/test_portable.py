@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[EncoderStudent, P
     folder = tmp_path_factory.mktemp("trained")
     config = StudentConfig(LABELS, str(write_tinybert(folder / "weights")), options={"mode": "frozen", "c": 10.0})
     student = EncoderStudent(config).fit(TrainingData(LESSON.texts, LESSON.targets))
-    torch_onnx.write_torch_onnx(student._loaded()[1], folder / "model.onnx")
+    torch_onnx.write_torch_onnx(student._loaded()[1], folder / "model.onnx", embedding=True)
     return student, folder / "model.onnx"
 
 
@@ -61,7 +61,8 @@ def bundle(
     gold = GOLD if kind == "single" else (LESSON.targets > 0.5).astype(int)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(student, "kind", kind)
-        patch.setattr("potstill.students.torch_onnx.write_torch_onnx", lambda network, file: shutil.copy(graph, file))
+        copy = "potstill.students.torch_onnx.write_torch_onnx"
+        patch.setattr(copy, lambda network, file, **options: shutil.copy(graph, file))
         fits = (("fit_guarantees", Scaling("vector", SCALE, SHIFT)),)
         fits += (("fit_multilabel_guarantees", LabelScaling("platt", SCALE, SHIFT)),)
         for name, scaling in fits:
@@ -98,6 +99,16 @@ def test_onnxruntime_and_tokenizers_alone_give_calibrated_probabilities(bundle: 
     tolerance = 1e-5 if graph == FP32 else 1e-2
     wanted = load(bundle.folder, graph=graph).predict_proba(LESSON.texts[:12])
     np.testing.assert_allclose(probabilities(np.concatenate(logits), multi), wanted, atol=tolerance)
+
+
+@pytest.mark.parametrize(("graph", "tolerance"), [("fp32", 1e-4), ("int8", 0.02)])
+def test_both_graphs_give_the_embeddings_of_the_student(
+    bundle: Bundle, trained: tuple[EncoderStudent, Path], graph: str, tolerance: float
+) -> None:
+    texts = [*LESSON.texts[:12], ""]
+    found = load(bundle.folder, graph=graph).embed(texts)
+    np.testing.assert_allclose(found, trained[0].embed(texts), atol=tolerance)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=0.02)
 
 
 def test_transformers_gives_calibrated_probabilities(bundle: Bundle) -> None:
