@@ -77,9 +77,13 @@ def nearest_to_anchors(vectors: ArrayLike, anchors: ArrayLike, n: int) -> Ints:
 
 def margin_sampling(probs: ArrayLike, n: int) -> Ints:
     """The rows with the smallest margin between their two most probable labels (Scheffer et al. 2001)."""
-    probs_ = np.asarray(probs, dtype=np.float64)
-    best = np.partition(probs_, -2, axis=1)
-    return _lowest(np.arange(len(probs_)), best[:, -1] - best[:, -2], n)
+    margins = _margins(probs)
+    return _lowest(np.arange(len(margins)), margins, n)
+
+
+def margin_uncertainty(probs: ArrayLike) -> Floats:
+    """(N,) one less the margin between the two most probable labels, in [0, 1]."""
+    return np.asarray(1 - _margins(probs))
 
 
 def entropy_sampling(probs: ArrayLike, n: int) -> Ints:
@@ -87,6 +91,11 @@ def entropy_sampling(probs: ArrayLike, n: int) -> Ints:
     probs_ = np.asarray(probs, dtype=np.float64)
     logs = np.log(probs_, out=np.zeros_like(probs_), where=probs_ > 0)
     return _lowest(np.arange(len(probs_)), (probs_ * logs).sum(axis=1), n)
+
+
+def _margins(probs: ArrayLike) -> Floats:
+    best = np.partition(np.asarray(probs, dtype=np.float64), -2, axis=1)
+    return np.asarray(best[:, -1] - best[:, -2])
 
 
 def _unit(vectors: ArrayLike) -> Floats:

@@ -39,6 +39,7 @@ from potstill.teachers import DEFAULT_ANNOTATOR
 from potstill.teachers.base import Teacher, TrainedStudent
 from potstill.teachers.kinds import teacher_kind
 
+QueryStrategy = Literal["random", "margin", "entropy", "diverse", "badge", "uncertainty_herding"]
 PROBE_TEXTS = 64  # texts that the large student is timed on
 PROBE_SECONDS, QUICK_PROBE_SECONDS = 30.0, 1.0  # roughly what timing a transformer takes, and another student
 PRICE_LOG_SD = 0.3  # standard deviation of the log of the price of a distilled text
@@ -67,7 +68,7 @@ class AllocateOptions(Options):
     large_model: str = LARGE_STUDENT
     large_model_options: JsonObject = Field(default_factory=dict)
     generation: PgkdOptions = PgkdOptions()
-    query_strategy: Literal["random", "margin", "entropy", "diverse", "badge"] = "badge"
+    query_strategy: QueryStrategy = "badge"
     cold_start: ColdStart = DEFAULT_COLD_START
     pilot_labels: int = Field(default=100, ge=8)
     max_steps: int = Field(default=8, ge=1, le=50)

@@ -30,6 +30,10 @@ def select_texts(sources: LabelSources, state: AllocationState, n: int) -> list[
     elif strategy == "diverse":
         vectors = student.embed([*texts, *labelled.texts])
         selected = coverage_sampling.coreset_sampling(vectors, n, selected=np.arange(len(texts), len(vectors)))
+    elif strategy == "uncertainty_herding":
+        vectors, known = student.embed(texts), student.embed(labelled.texts)
+        weights = query_strategies.margin_uncertainty(probs)
+        selected = coverage_sampling.max_herding(vectors, n, weights=weights, covered_by=known)
     else:
         selected = coverage_sampling.badge_sampling(probs, student.embed(texts), n, draw)
     return list(rows[selected].tolist())

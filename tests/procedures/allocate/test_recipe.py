@@ -139,7 +139,7 @@ def test_a_run_waits_for_annotators(tmp_path: Path, rows: Pool) -> None:
         allocate(run)
 
 
-@pytest.mark.parametrize("strategy", ["random", "margin", "entropy", "diverse", "badge"])
+@pytest.mark.parametrize("strategy", ["random", "margin", "entropy", "diverse", "badge", "uncertainty_herding"])
 def test_each_query_strategy_buys_distinct_texts(tmp_path: Path, rows: Pool, strategy: str) -> None:
     with begin(tmp_path / "run", rows, budget=8, query_strategy=strategy) as run:
         allocate(run)
