@@ -12,12 +12,12 @@ from datetime import date
 
 import numpy as np
 
-from potstill.errors import BadData
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage, micros_to_usd, parse_usd
 from potstill.planning.cost import CostPlan
 from potstill.procedures.base import Ask, QuoteInputs
 from potstill.procedures.kinds import recipe_kind
+from potstill.procedures.soft_labels import zero_shot_component
 from potstill.run import find_cached_answers
 from potstill.run.few_shot import select_examples
 from potstill.run.inputs import RunInputs
@@ -134,11 +134,10 @@ def open_planned_teacher(inputs: RunInputs) -> PlannedTeacher:
 
 def _time_teacher_training(inputs: RunInputs, component: ComponentSpec) -> TrainingTime:
     gold = inputs.pool.subset("train")
-    if not gold.texts:
-        raise BadData(f"The teacher {component.name} learns from labelled texts and there are none.", "Label some.")
+    backbone = teacher_backbone(component) if gold.texts else zero_shot_component(teacher_backbone(component))
     targets = one_hot(gold.gold, inputs.task.n_labels)
     rates, seed = inputs.spec.compute_rates, inputs.spec.seed
-    return estimate_training_time(teacher_backbone(component), inputs.task, gold.texts, targets, rates, seed=seed)
+    return estimate_training_time(backbone, inputs.task, gold.texts, targets, rates, seed=seed)
 
 
 def _sum(inputs: RunInputs, planned: PlannedTeacher, asks: Sequence[Ask]) -> CostPlan:

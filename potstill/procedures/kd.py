@@ -4,9 +4,10 @@ The teacher is a language model, or `trained:BACKBONE`, a larger model that is f
 + KD in Aina et al. 2022; "Dist." in Kang et al. 2023). Loss: cross-entropy with the teacher's probabilities, which
 differs from their KL divergence by a constant (Hinton et al. 2015). The temperature is fitted on gold texts that the
 prompt does not show. The soft labels of a teacher that is less accurate than a student of the gold alone are corrected
-(`label_correction.py`). The losses of the papers, with a given T, T^2, a gold term and matched hidden vectors, are
-options of `[procedure]`. `trained_teacher_kd.py` is the plain method of Aina et al. with a trained teacher alone. It
-leaves the gold out, because the teacher was fitted to it; here most teachers never saw it, so it is trained on.
+(`label_correction.py`); without gold, the label names may be an opinion beside it. The losses of the papers, with a
+given T, T^2, a gold term and matched hidden vectors, are options of `[procedure]`. `trained_teacher_kd.py` is the plain
+method of Aina et al. with a trained teacher alone. It leaves the gold out, because the teacher was fitted to it; here
+most teachers never saw it, so it is trained on.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from potstill.procedures.base import (
     require_pool,
 )
 from potstill.procedures.kd_entities import kd_entities, quote_kd_entities
-from potstill.procedures.label_correction import GoldPredictions, correct_soft_labels
+from potstill.procedures.label_correction import GoldPredictions, add_name_opinion, correct_soft_labels
 from potstill.procedures.soft_labels import calibrate_teacher, gold_row_weight, open_kd_teacher
 from potstill.registry import Options
 from potstill.run import Answers
@@ -64,6 +65,8 @@ class KdOptions(Options):
         shots: gold examples of each class in the teacher's prompt.
         n_neighbors: neighbours of a text in label propagation, which corrects a teacher that is less accurate than a
             student of the gold alone; 0 corrects nothing. Not with a given temperature, or several labels a text.
+        names_weight: without gold, the share of the label names' opinion, as the student reads them and refined over
+            the pool, beside the teacher's; 0 takes the teacher's alone. For a student that can begin from label names.
     """
 
     temperature: Literal["fitted"] | Annotated[float, Field(gt=0, lt=100)] = "fitted"
@@ -71,6 +74,7 @@ class KdOptions(Options):
     hint_weight: float = Field(default=0.0, ge=0, lt=1)
     shots: int | None = Field(default=None, ge=0)
     n_neighbors: int = Field(default=10, ge=0, le=1000)
+    names_weight: float = Field(default=0.0, ge=0, le=1)
 
 
 def kd(run: Run) -> Student:
@@ -100,6 +104,8 @@ def kd(run: Run) -> Student:
         predictions = calibration.apply(on_gold.scores[on_gold.answered]).argmax(axis=1)
         on_gold_predictions = GoldPredictions(held_out[on_gold.answered], predictions)
         soft = correct_soft_labels(texts, soft, on_gold_predictions, options.n_neighbors, run)
+        if options.names_weight and not gold.texts and run.task.kind != "multi":
+            soft = add_name_opinion(texts, soft, options.names_weight, options.n_neighbors, run)
     return _train(run, options, texts, soft, hint)
 
 

@@ -19,6 +19,9 @@ from potstill.evaluation.calibration import log_softmax, softmax, temperature_fo
 from potstill.evaluation.cross_validation import fold_splits
 from potstill.evaluation.metrics import mcnemar
 from potstill.procedures.label_propagation import propagate_labels
+from potstill.procedures.name_opinions import NAME_ROUNDS, refine_names
+from potstill.procedures.opinions import Opinion, note_agreement, student_opinion
+from potstill.procedures.soft_labels import initial_student
 from potstill.run.notes import LabelsCorrected
 from potstill.run.run import Run
 from potstill.run.spec import quick_student
@@ -78,6 +81,32 @@ def correct_soft_labels(
     run.note(note)
     run.reporter.info(note.sentence())
     return corrected
+
+
+def add_name_opinion(texts: Sequence[str], soft: Floats, weight: float, n_neighbors: int, run: Run) -> Floats:
+    """(N, K) a teacher's probabilities multiplied with those of the label names, and spread among neighbours.
+
+    The names are read by the untrained student and refined over the N texts, which knows nothing that the teacher does:
+    both err on different texts. Half and half is the product of both.
+
+    Args:
+        texts: N texts that the teacher labelled.
+        soft: (N, K) its probabilities.
+        weight: of the names, in [0, 1].
+        n_neighbors: neighbours in label propagation.
+        run: has no gold; stores an `AgreementEstimated` note.
+
+    Raises:
+        BadSpec: the student cannot begin from label names.
+    """
+    gold = run.pool.subset("train")
+    student = initial_student(run, gold, run.spec.student)
+    names = student_opinion(student, texts, gold)
+    teacher = Opinion(np.log(np.maximum(soft, 1e-9)), names.vectors)
+    note_agreement(run, names, teacher, ("The label names", "the teacher"))
+    (refined,) = refine_names([names.scores], [names.vectors], [1.0], NAME_ROUNDS)
+    probs = softmax(2 * (weight * refined + (1 - weight) * teacher.scores)).astype(np.float32)
+    return _propagate(run, student, texts, probs, n_neighbors) if n_neighbors else probs
 
 
 def _propagate(run: Run, student: Student, texts: Sequence[str], probs: Floats, n_neighbors: int) -> Floats:

@@ -16,9 +16,11 @@ import numpy as np
 
 from potstill.data.pool import Subset
 from potstill.evaluation.calibration import Calibration, log_softmax, softmax
+from potstill.evaluation.label_free_accuracy import accuracy_from_agreement, labels_for_interval
 from potstill.ledger.prices import Purchase
 from potstill.procedures.label_propagation import propagate_labels
 from potstill.procedures.soft_labels import open_kd_teacher
+from potstill.run.notes import AgreementEstimated
 from potstill.run.run import Run
 from potstill.students.base import Floats, Student
 from potstill.students.logistic_regression import SolverOptions, fit_regression
@@ -83,6 +85,16 @@ def combine_opinions(
     # The dot product of joined vectors is the sum of the dot products.
     joined = np.concatenate([np.sqrt(1 / len(opinions)) * opinion.vectors for opinion in opinions], axis=1)
     return propagate_labels(np.concatenate([probs, targets]), joined.astype(np.float32), len(probs), n_neighbors)
+
+
+def note_agreement(run: Run, one: Opinion, other: Opinion, names: tuple[str, str]) -> None:
+    """Note how often two opinions agree, and the accuracy that would follow if they were independent."""
+    columns, others = one.scores.argmax(axis=1), other.scores.argmax(axis=1)
+    estimate = accuracy_from_agreement(columns, others, run.task.n_labels)
+    agreement, needed = float((columns == others).mean()), labels_for_interval(estimate)
+    note = AgreementEstimated(*names, len(columns), agreement, estimate, needed)
+    run.note(note)
+    run.reporter.info(note.sentence())
 
 
 def refit_heads(opinions: Sequence[Opinion], probs: Floats, targets: Floats) -> list[Opinion]:

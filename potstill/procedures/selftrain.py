@@ -3,10 +3,11 @@
 Needs no teacher: gold labels (or none at all), unlabelled texts and the machine. Pseudo-labels are soft (Scudder 1965;
 Xie et al. 2020). Before the student trains on them they are spread among nearest neighbours in its own vector space
 (label spreading, Zhou et al. 2004). The neighbours add information; training on its own predictions alone adds little.
-Gold labels stay fixed. Without any gold text the first student predicts from label names alone.
+Gold labels stay fixed. Without any gold text the first student
+predicts from label names alone, and that is refined over the pool (`name_opinions.py`).
 
 With a teacher that is trained on the gold, such as trained:mpnet, its opinion of the texts is combined with the
-student's (`opinions.py`).
+student's (`opinions.py`); without gold it reads the label names too.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from potstill.data.pool import Subset
-from potstill.errors import BadSpec
 from potstill.procedures.base import Ask, QuoteInputs, Recipe, has_trained_teacher, quote_answers, require_pool
+from potstill.procedures.name_opinions import NAME_ROUNDS, refine_names
 from potstill.procedures.opinions import (
     Opinion,
     combine_opinions,
+    note_agreement,
     refit_heads,
     student_opinion,
     teacher_opinion,
 )
-from potstill.procedures.soft_labels import gold_row_weight
+from potstill.procedures.soft_labels import gold_row_weight, initial_student
 from potstill.registry import Options
 from potstill.run.notes import PseudoLabelled
 from potstill.run.run import Run
@@ -50,6 +51,8 @@ class SelfTrainOptions(Options):
         peer: another student, such as "encoder:minilm" for a static one, which labels the texts in the student's place:
             it is trained on the gold, and the student only on what it and the teacher found.
         teacher_weight: share of a trained teacher's opinion beside the student's own; 1 takes the teacher's alone.
+        name_rounds: without gold, how often the labels' names give way to the mean of the texts taken for them before
+            the student is trained (see `name_opinions.py`).
         calibration_folds: how often the recipe is run anew, each time without a part of the gold, to calibrate the
             student on out-of-fold scores if no validation texts are there; 0 for no calibration.
     """
@@ -62,6 +65,7 @@ class SelfTrainOptions(Options):
     head_rounds: int = Field(default=0, ge=0, le=20)
     peer: str = ""
     teacher_weight: float = Field(default=TEACHER_WEIGHT, ge=0, le=1)
+    name_rounds: int = Field(default=NAME_ROUNDS, ge=0, le=100)
     calibration_folds: int = Field(default=0, ge=0, le=20)
 
 
@@ -78,7 +82,7 @@ def selftrain(run: Run) -> Student:
     weights = np.ones(len(gold.texts) + len(texts), dtype=np.float32)
     weights[: len(gold.texts)] = gold_row_weight(len(gold.texts), len(texts))
     labeller = ComponentSpec(name=options.peer) if options.peer else run.spec.student
-    student = initial_student(run, gold, targets, labeller)
+    student = initial_student(run, gold, labeller)
     teacher = teacher_opinion(run, texts, gold) if has_trained_teacher(run.spec) else None
     for number in range(1, options.rounds + 1):
         trained = run.spec.student if number == options.rounds else labeller
@@ -108,8 +112,16 @@ def _pseudo_labels(
     opinions, weights = [own], [1.0]
     if teacher is not None:
         opinions, weights = [own, teacher], [1 - options.teacher_weight, options.teacher_weight]
-    targets = gold.targets(run.task.n_labels)
-    corrected = combine_opinions(opinions, weights, targets, options.temperature, options.n_neighbors)
+    targets, temperature = gold.targets(run.task.n_labels), options.temperature
+    if not gold.texts and number == 1:
+        if teacher is not None:
+            note_agreement(run, own, teacher, ("the student's encoder", "the teacher's"))
+        refined = refine_names(
+            [each.scores for each in opinions], [each.vectors for each in opinions], weights, options.name_rounds
+        )
+        opinions = [Opinion(scores, each.vectors) for scores, each in zip(refined, opinions, strict=True)]
+        temperature = 1.0
+    corrected = combine_opinions(opinions, weights, targets, temperature, options.n_neighbors)
     for _ in range(options.head_rounds):
         opinions = refit_heads(opinions, corrected, targets)
         corrected = combine_opinions(opinions, weights, targets, 1.0, options.n_neighbors)
@@ -118,19 +130,6 @@ def _pseudo_labels(
     by = "neighbours" if teacher is None else "the teacher and neighbours"
     run.reporter.info(f"Round {number}: {len(texts)} texts labelled; {by} changed {changed:.1%} of the labels.")
     return corrected
-
-
-def initial_student(run: Run, gold: Subset, targets: Floats, component: ComponentSpec) -> Student:
-    """The student of the gold; without gold, one that predicts from the names of the labels."""
-    if gold.texts:
-        return run.learn(gold.texts, targets, student=component)
-    capabilities = student_kind(component.kind).capabilities
-    if not capabilities.zero_shot:
-        raise BadSpec(
-            f"The student {component.name} cannot begin without a labelled text, from the names of the labels.",
-            "Take --student encoder:minilm, or label some texts.",
-        )
-    return run.learn([], targets, student=component.with_options(capabilities.zero_shot_options))
 
 
 def pseudo_label_spec(component: ComponentSpec) -> ComponentSpec:

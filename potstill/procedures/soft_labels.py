@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from potstill.data.pool import Subset
 from potstill.data.task import LabelledText
-from potstill.errors import BadData, BadSpec
+from potstill.errors import BadSpec
 from potstill.evaluation.calibration import (
     Calibration,
     MultilabelCalibration,
@@ -18,9 +18,12 @@ from potstill.evaluation.calibration import (
     fit_temperature,
     smoothed_prior,
 )
+from potstill.ledger.prices import Purpose
 from potstill.run import Answers
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, teacher_backbone
+from potstill.students.base import Student
+from potstill.students.kinds import student_kind
 from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, TrainedStudent
 from potstill.teachers.kinds import teacher_kind
@@ -31,13 +34,12 @@ GOLD_SHARE, MAX_GOLD_WEIGHT = 0.2, 10.0
 
 
 def open_kd_teacher(run: Run, gold: Subset, examples: Sequence[LabelledText]) -> Teacher:
-    """The spec's teacher, ready to answer; one that needs a student is trained on the gold first.
+    """The spec's teacher, ready to answer; one that needs a student is first trained on the gold, or the label names.
 
     Training it takes at most half of the free money: asking it and training the student come after it.
 
     Raises:
-        BadSpec: the teacher is human.
-        BadData: it has to be trained and there is no gold.
+        BadSpec: the teacher is human; or it has to be trained, there is no gold, and its kind cannot begin without.
     """
     component = run.spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
     capabilities = teacher_kind(component.kind).capabilities
@@ -45,12 +47,31 @@ def open_kd_teacher(run: Run, gold: Subset, examples: Sequence[LabelledText]) ->
         raise BadSpec("Distilling asks about every text, and people label only some.", "Take --procedure annotate.")
     if not capabilities.needs_student:
         return run.teacher(examples)
-    if not gold.texts:
-        raise BadData(f"The teacher {component.name} learns from labelled texts and there are none.", "Label some.")
-    targets = gold.targets(run.task.n_labels)
     with run.ledger.reserve("asking the teacher and training the student", run.ledger.free // 2):
-        student = run.learn(gold.texts, targets, student=teacher_backbone(component), purpose="teach")
+        student = initial_student(run, gold, teacher_backbone(component), "teach")
     return run.teacher(student=TrainedStudent(student, run.student_key(student), run.spec.compute_rates))
+
+
+def initial_student(run: Run, gold: Subset, component: ComponentSpec, purpose: Purpose = "train") -> Student:
+    """The student of the gold; without gold, one that predicts from the names and descriptions of the labels.
+
+    Raises:
+        BadSpec: there is no gold, and a student of this kind cannot begin without.
+    """
+    if not gold.texts:
+        component = zero_shot_component(component)
+    return run.learn(gold.texts, gold.targets(run.task.n_labels), student=component, purpose=purpose)
+
+
+def zero_shot_component(component: ComponentSpec) -> ComponentSpec:
+    """The student with the options under which its kind needs no rows. Raises BadSpec if its kind has none."""
+    capabilities = student_kind(component.kind).capabilities
+    if not capabilities.zero_shot:
+        raise BadSpec(
+            f"{component.name} cannot begin without a labelled text, from the names of the labels.",
+            "Take an encoder, such as encoder:minilm or trained:mpnet, or label some texts.",
+        )
+    return component.with_options(capabilities.zero_shot_options)
 
 
 def calibrate_teacher(

@@ -85,6 +85,8 @@ def _distil(run: Run) -> Student:
     procedure = run.spec.procedure
     options = read_options(TrainedTeacherKdOptions, f"procedure {procedure.name!r}", procedure.options)
     gold, pool = run.pool.subset("train"), require_pool(run)
+    if not gold.texts:
+        raise BadData(f"The teacher of {procedure.name} learns from labelled texts and there are none.", "Label some.")
     texts, logits = _answers(run, pool)
     soft = softmax(logits, options.temperature).astype(np.float32)
     if not options.train_on_gold:

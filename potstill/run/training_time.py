@@ -137,7 +137,7 @@ def estimate_training_time(
     Args:
         component: the student and its options.
         task: with K labels.
-        texts: N texts.
+        texts: N texts; none for a student that is made of the label names.
         targets: (N, K).
         rates: the price of this machine's time.
         seed: draws the rows of the probe.
@@ -146,8 +146,12 @@ def estimate_training_time(
         PotstillError: the student cannot be made, or cannot be trained on so few rows.
     """
     began = time.perf_counter()
-    passes = student_kind(component.kind).training_passes(component.options, len(texts))
     prober = _Prober(component, task, texts, targets, np.random.default_rng(seed).permutation(len(texts)))
+    if not len(texts):
+        whole = prober.train([])
+        usd = micros_to_usd(rates.cost_micros(Usage(seconds=whole.seconds)))
+        return TrainingTime(whole.seconds, whole.seconds, usd, None, None, whole.seconds, whole.student)
+    passes = student_kind(component.kind).training_passes(component.options, len(texts))
     prober.train(prober.rows(8), epochs=1.0 if passes else None)  # the first training is slower
     if passes:
         work = prober.by_passes(prober.rows(PROBE_ROWS), passes)

@@ -11,7 +11,7 @@ import pytest
 from support.tinybert import WORDS, write_tinybert
 
 from potstill.data.task import Task
-from potstill.errors import BadData
+from potstill.errors import BadSpec
 from potstill.ledger.prices import Rates
 from potstill.ledger.store import RunStore
 from potstill.planning.cost_estimate import estimate_cost
@@ -96,7 +96,7 @@ def test_a_plan_shows_what_training_the_teacher_takes(texts: Path) -> None:
     assert plan.n_texts == 50
     assert plan.host == ""
     texts.write_text("text,label\n" + "\n".join(f"text {i}," for i in range(50)), encoding="utf-8")
-    with pytest.raises(BadData, match="learns from labelled texts"):
+    with pytest.raises(BadSpec, match="linear cannot begin without a labelled text"):
         estimate_cost(read_inputs(texts, None, spec_overrides("trained:linear", None, 5, {"labels": "a,b"})))
 
 
