@@ -194,7 +194,7 @@ def percent(right: Any) -> float:
 def draw_pool(data: DataSet, embedders: Sequence[Embedder], seed: int, judged_on: str) -> Pool:
     """Draw a pool and score its texts by the label names, and by names and descriptions."""
     rows, opinions = draw(seed, len(data.pool.texts)), {}
-    for described in (False, True):
+    for described in (False, True) if data.name in DESCRIPTIONS else (False,):
         texts, columns = data.label_texts(described)
         targets = np.eye(len(data.labels), dtype=np.float32)[columns]
         for embedder in embedders:

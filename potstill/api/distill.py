@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from potstill.run.inputs import RunInputs
 
 NO_COMPARISON = "there is nothing to measure, and no page to write"
+NO_TEST_TEXTS = "No labelled test texts: nothing will measure the student. {n} measure any accuracy to within 5 points."
 NO_TEACHER = "This recipe asks no teacher: it costs only this machine's time."
 
 
@@ -204,11 +205,15 @@ def _confirm_spending(inputs: RunInputs, folder: Path, reporter: ProgressReporte
 
 @dataclass(frozen=True)
 class PlanResult:
-    """The expected cost of the teacher, and the expected score of each way to spend the budget."""
+    """The expected cost of the teacher, and the expected score of each way to spend the budget.
+
+    `n_to_measure`: labelled test texts that measure any accuracy to within five points; 0 if there are test texts.
+    """
 
     teacher: CostPlan | None
     options: OptionComparison | None = None
     page: Path | None = None
+    n_to_measure: int = 0
 
     def to_json(self) -> JsonObject:
         """The teacher's figures, and the options."""
@@ -218,6 +223,8 @@ class PlanResult:
     def to_text(self) -> str:
         """The cost estimate and the strategies, for a terminal."""
         parts = [NO_TEACHER if self.teacher is None else self.teacher.to_text()]
+        if self.n_to_measure:
+            parts.append(NO_TEST_TEXTS.format(n=self.n_to_measure))
         if self.options is not None:
             parts.append(self.options.to_text())
         if self.page is not None:
@@ -256,6 +263,7 @@ def plan(
     """
     from potstill.data.atomic import atomic_file
     from potstill.errors import BadSpec
+    from potstill.evaluation.label_free_accuracy import labels_for_interval
     from potstill.planning import compare_options
     from potstill.planning.cost_estimate import estimate_cost
     from potstill.procedures.kinds import recipe_kind, recipe_validates
@@ -282,4 +290,6 @@ def plan(
     if page is not None and comparison is not None:
         with atomic_file(as_path(page)) as path:
             path.write_text(comparison.page(), encoding="utf-8")
-    return PlanResult(estimate_cost(inputs, check=bool(check)), comparison, as_path_or_none(page))
+    untested = inputs.task.output is None and not inputs.pool.subset("test").texts
+    n_to_measure = labels_for_interval(0.5) if untested else 0
+    return PlanResult(estimate_cost(inputs, check=bool(check)), comparison, as_path_or_none(page), n_to_measure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from potstill.evaluation.guarantees import scored_texts
+from potstill.evaluation.label_free_accuracy import labels_for_interval
 from potstill.evaluation.multilabel_thresholds import MultilabelGuarantees
 from potstill.reports.records import Baseline, EgressFacts, Evaluation, Report
 
@@ -70,7 +71,10 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         yield f"A label is given from its threshold on ({how}), chosen on {scored}."
     yield from evaluation.recipe_sentences
     if student is None:
-        yield "There are no labelled test texts, so the student's quality is unknown: give some with --test FILE."
+        yield (
+            "There are no labelled test texts, so the student's quality is unknown: give some with --test FILE. "
+            f"{labels_for_interval(0.5)} measure any accuracy to within 5 points."
+        )
         return
     if teacher is None or teacher.evaluation is None:
         return

@@ -126,7 +126,7 @@ def test_a_teacher_that_cannot_read_label_names_is_refused(tmp_path: Path, bare:
 def test_label_names_are_an_opinion_beside_a_teacher_s(tmp_path: Path, weights: Path, keyword_labels: Path) -> None:
     columns = world(30)
     pool = build_pool(Table.from_columns({"text": columns["text"]}), labels=("money", "sport", "weather")).pool
-    task = Task(pool.labels, {"money": "bank loan", "sport": "goal match", "weather": "word text"}, name="world")
+    task = Task(pool.labels, "world", {"money": "bank loan", "sport": "goal match", "weather": "word text"})
     teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.95, "usd_per_million_tokens": 1.0}
     found = {}
     for weight in (0.0, 0.1, 1.0):
