@@ -43,7 +43,7 @@ and no language model was asked.
 
 - *names*: the nearest label name; *described*: the mean of name and description. *both*: MiniLM and bge-small, their
   scores averaged. *balanced*: each label's scores moved half way to equal frequency.
-- *spread*: balanced, then label propagation over ten neighbours (`selftrain` as it was, less the balance).
+- *before*: label propagation over ten neighbours, as `selftrain` did it. *spread*: balanced before that.
 - *refined*: one centre a label, fitted by EM beside the names ({rounds} rounds), then spread.
 - *heads*: spread, then a regression on each encoder's vectors, fitted on the result, and spread again (`head_rounds`).
 - *confident*: refined, and the student learns the surer half of each label's texts alone.
@@ -95,6 +95,7 @@ PLAIN = tuple(
     for described in (False, True)
     for encoders in ((STUDENT,), ("bge-small",), BOTH)
 )
+BEFORE = Arm((STUDENT,), "before", spread=True)
 METHODS = (
     Arm(BOTH, "balanced"),
     Arm(BOTH, "spread", spread=True),
@@ -104,6 +105,7 @@ METHODS = (
 )
 ARMS = (
     *PLAIN,
+    *(replace(BEFORE, described=described) for described in (False, True)),
     *(replace(arm, described=described) for described in (False, True) for arm in METHODS),
     *(replace(arm, encoders=(STUDENT,), described=described) for described in (False, True) for arm in METHODS[1:3]),
 )
@@ -114,6 +116,8 @@ def find_labels(arm: Arm, pool: Pool) -> Found:
     opinions = [pool.opinions[encoder, arm.described] for encoder in arm.encoders]
     weights = [1 / len(opinions)] * len(opinions)
     none = np.zeros((0, opinions[0].scores.shape[1]), dtype=np.float32)
+    if arm.method == "before":
+        return Found(combine_opinions(opinions, weights, none, 0.5, NEIGHBORS), np.arange(len(opinions[0].scores)))
     if arm.method == "nearest":
         scores = [log_softmax(standardize(opinion.scores)) for opinion in opinions]
     else:

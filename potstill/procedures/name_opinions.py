@@ -63,4 +63,5 @@ def balance_labels(scores: NDArray[np.floating], share: float = BALANCE) -> Floa
 def _centre_cosines(vectors: Floats, probs: NDArray[np.floating]) -> Floats:
     """(N, K) cosines of N texts to the mean vector of each label's texts."""
     centres = np.asarray(probs, dtype=np.float32).T @ vectors
-    return vectors @ (centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)).T
+    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), np.float32(1e-12))
+    return np.asarray(vectors @ centres.T, dtype=np.float32)

@@ -48,7 +48,7 @@ def estimates(run: Run) -> list[AgreementEstimated]:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
 def test_refined_names_label_more_texts_right_than_the_names() -> None:
