@@ -18,7 +18,6 @@ from folds import read
 from potstill.students.label_names import label_texts
 
 SETS = ("banking77", "ag_news", "hwu64", "sst2", "trec6")
-TUNED_ON = ("banking77", "ag_news")
 STUDENT = "minilm"  # its embeddings are the small student's, and it alone embeds the texts that are tested on
 POOLED = {"banking77": 2500, "hwu64": 2000, "ag_news": 1000, "sst2": 1000, "trec6": 1000}
 DRAWN, MAX_TOKENS = 0.8, 64
