@@ -163,8 +163,8 @@ def criteria(found: Found, pool: Pool, arm: Arm) -> dict[str, float]:
     """What a user could choose an arm by, in %.
 
     `estimate`: the accuracy by the agreement of both encoders, each with the arm's method on its own. `names_agree`: of
-    the arm's labels with the names as both encoders read them. `confidence`: its mean. `fit`: how often the nearest class
-    mean of bge-small's vectors, of half of the texts, gives the label of the other half.
+    the arm's labels with the names as both encoders read them. `confidence`: its mean. `fit`: how often the nearest
+    class mean of bge-small's vectors, of half of the texts, gives the label of the other half.
     """
     alone = [find_labels(replace(arm, encoders=(encoder,)), pool).probs.argmax(axis=1) for encoder in BOTH]
     labels = found.probs.argmax(axis=1)
@@ -282,9 +282,9 @@ def criteria_text(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(line)
     text = (
         "The arm chosen by each criterion, without gold: how many points its student is behind the best arm's\n"
-        "(mean over the draws). *Accuracy by agreement*: of MiniLM and bge-small, each with the arm's method alone, if\n"
-        "they erred independently. *Held-out fit*: how often the nearest class mean of half of the texts gives the label\n"
-        "of the other half, in bge-small's space.\n\n" + table(["criterion", *measured], lines)
+        "(mean over the draws). *Accuracy by agreement*: of MiniLM and bge-small, each with the arm's method\n"
+        "alone, if they erred independently. *Held-out fit*: how often the nearest class mean of half of the\n"
+        "texts gives the label of the other half, in bge-small's space.\n\n" + table(["criterion", *measured], lines)
     )
     return text if rows else ""
 
