@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from potstill.evaluation.metrics import accuracy
 from potstill.evaluation.reliability import wilson_score
 
-HALF_WIDTH = 0.05  # of the interval that a user is told the price of
+HALF_WIDTH = 0.05  # of the interval, five points
 MAX_LABELS = 1_000_000
 
 

@@ -20,7 +20,7 @@ from potstill.evaluation.label_free_accuracy import accuracy_from_agreement, lab
 from potstill.ledger.prices import Purchase
 from potstill.procedures.label_propagation import propagate_labels
 from potstill.procedures.soft_labels import open_kd_teacher
-from potstill.run.notes import AgreementEstimated
+from potstill.run.notes import NoteRecord
 from potstill.run.run import Run
 from potstill.students.base import Floats, Student
 from potstill.students.logistic_regression import SolverOptions, fit_regression
@@ -41,6 +41,35 @@ class Opinion:
 
     scores: Floats
     vectors: Floats
+
+
+@dataclass(frozen=True)
+class AgreementEstimated(NoteRecord):
+    """Without gold: the agreement of two opinions of the pool, and the accuracy they would have if independent.
+
+    Attributes:
+        one, other: whose opinions.
+        n_texts: texts that both labelled.
+        agreement: share of them with the same most probable label.
+        accuracy: of each, if they erred independently; too high by the errors they share.
+        n_to_measure: labelled test texts that measure such an accuracy to within five points.
+    """
+
+    name = "agreement_estimated"
+    one: str
+    other: str
+    n_texts: int
+    agreement: float
+    accuracy: float
+    n_to_measure: int
+
+    def sentence(self) -> str:
+        """The estimate, and what it is worth."""
+        return (
+            f"No gold label was given. {self.one} and {self.other} agree on {self.agreement:.0%} of {self.n_texts:,} "
+            f"texts; if they erred independently, each would be right on {self.accuracy:.0%}. They share errors, so "
+            f"this is too high: {self.n_to_measure} labelled test texts measure it to within 5 points."
+        )
 
 
 def student_opinion(student: Student, texts: Sequence[str], gold: Subset) -> Opinion:

@@ -381,35 +381,6 @@ class LabelsCorrected(NoteRecord):
         )
 
 
-@dataclass(frozen=True)
-class AgreementEstimated(NoteRecord):
-    """Without gold: the agreement of two opinions of the pool, and the accuracy they would have if independent.
-
-    Attributes:
-        one, other: whose opinions.
-        n_texts: texts that both labelled.
-        agreement: share of them with the same most probable label.
-        accuracy: of each, if they erred independently; too high by the errors they share.
-        n_to_measure: labelled test texts that measure such an accuracy to within five points.
-    """
-
-    name = "agreement_estimated"
-    one: str
-    other: str
-    n_texts: int
-    agreement: float
-    accuracy: float
-    n_to_measure: int
-
-    def sentence(self) -> str:
-        """The estimate, and what it is worth."""
-        return (
-            f"No gold label was given. {self.one} and {self.other} agree on {self.agreement:.0%} of {self.n_texts:,} "
-            f"texts; if they erred independently, each would be right on {self.accuracy:.0%}. They share errors, so "
-            f"this is too high: {self.n_to_measure} labelled test texts measure it to within 5 points."
-        )
-
-
 def list_reasons(n_by_reason: Mapping[str, int]) -> str:
     """Reasons and their numbers in words, the most frequent first."""
     return ", ".join(f"{n} {reason}" for reason, n in sorted(n_by_reason.items(), key=lambda each: -each[1]))

@@ -18,10 +18,10 @@ from potstill.evaluation.label_free_accuracy import accuracy_from_agreement, lab
 from potstill.planning.cost_estimate import estimate_cost
 from potstill.procedures.kd import kd
 from potstill.procedures.name_opinions import balance_labels, refine_names, standardize
+from potstill.procedures.opinions import AgreementEstimated
 from potstill.procedures.selftrain import selftrain
 from potstill.procedures.trained_teacher_kd import ft_kd
 from potstill.run.inputs import RunInputs
-from potstill.run.notes import AgreementEstimated
 from potstill.run.run import Run
 from potstill.run.spec import Spec
 
