@@ -12,6 +12,8 @@ student's (`opinions.py`); without gold it reads the label names too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import Field
 
@@ -114,12 +116,7 @@ def _pseudo_labels(
         opinions, weights = [own, teacher], [1 - options.teacher_weight, options.teacher_weight]
     targets, temperature = gold.targets(run.task.n_labels), options.temperature
     if not gold.texts and number == 1:
-        if teacher is not None:
-            note_agreement(run, own, teacher, ("the student's encoder", "the teacher's"))
-        refined = refine_names(
-            [each.scores for each in opinions], [each.vectors for each in opinions], weights, options.name_rounds
-        )
-        opinions = [Opinion(scores, each.vectors) for scores, each in zip(refined, opinions, strict=True)]
+        opinions = _refine_names(run, options, opinions, weights)
         temperature = 1.0
     corrected = combine_opinions(opinions, weights, targets, temperature, options.n_neighbors)
     for _ in range(options.head_rounds):
@@ -130,6 +127,25 @@ def _pseudo_labels(
     by = "neighbours" if teacher is None else "the teacher and neighbours"
     run.reporter.info(f"Round {number}: {len(texts)} texts labelled; {by} changed {changed:.1%} of the labels.")
     return corrected
+
+
+def _refine_names(
+    run: Run, options: SelfTrainOptions, opinions: Sequence[Opinion], weights: Sequence[float]
+) -> list[Opinion]:
+    """The opinions that label names gave, refined over the pool; notes how often two agree, each refined alone."""
+
+    def refine(opinions: Sequence[Opinion], weights: Sequence[float]) -> list[Opinion]:
+        vectors = [each.vectors for each in opinions]
+        refined = refine_names([each.scores for each in opinions], vectors, weights, options.name_rounds)
+        return [Opinion(scores, each) for scores, each in zip(refined, vectors, strict=True)]
+
+    if len(opinions) == 2:
+        none = np.zeros((0, run.task.n_labels), dtype=np.float32)
+        one, other = (
+            combine_opinions(refine([each], [1.0]), [1.0], none, 1.0, options.n_neighbors) for each in opinions
+        )
+        note_agreement(run, one, other, ("The student's encoder", "the teacher's"))
+    return refine(opinions, weights)
 
 
 def pseudo_label_spec(component: ComponentSpec) -> ComponentSpec:

@@ -103,7 +103,7 @@ def test_without_gold_a_larger_encoder_reads_the_label_names_too(tmp_path: Path,
         (note,) = estimates(run)
         assert note.n_texts == len(bare.texts)
         assert 0 <= note.agreement <= 1
-        assert "labelled test texts measure it" in note.sentence()
+        assert "labelled test texts measure the accuracy" in note.sentence()
     plan = estimate_cost(RunInputs(given, Task(bare.labels, name="world"), bare, "world", "", (), {}))
     assert plan is not None
     assert plan.n_texts == len(bare.texts)
