@@ -68,8 +68,8 @@ class AgreementEstimated(NoteRecord):
         return (
             f"No gold label was given. {self.one} and {self.other} give the same label to {self.agreement:.0%} of "
             f"{self.n_texts:,} texts; if they erred independently, each would be right on {self.accuracy:.0%}. They "
-            "share errors: of two encoders on four public sets the latter was 10 to 38 points too high, the former up "
-            f"to 17. {self.n_to_measure} labelled test texts measure the accuracy to within 5 points."
+            "share errors: of two encoders on five public sets the latter was from 3 points too low to 38 too high. "
+            f"{self.n_to_measure} labelled test texts measure the accuracy to within 5 points."
         )
 
 
