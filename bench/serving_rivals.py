@@ -13,6 +13,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+try:
+    from litserve import LitAPI
+except ModuleNotFoundError:  # in the environment of FastAPI, or of the tests
+    LitAPI = object
+
 BATCH, TIMEOUT_S = 64, 0.005
 Scores = list[dict[str, Any]]
 
@@ -61,24 +66,30 @@ def serve_fastapi(folder: str, port: int, threads: int) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False)
 
 
+class Api(LitAPI):  # type: ignore[misc]
+    """LitServe's worker. It is pickled, so its settings are attributes."""
+
+    folder, threads = "", 1
+
+    def setup(self, device: Any) -> None:
+        self.classify = Classifier(self.folder, self.threads)
+
+    def decode_request(self, request):  # LitServe reads a type here as that of the body
+        return str(request["inputs"])
+
+    def predict(self, texts: Any) -> Any:
+        return self.classify(texts)
+
+    def encode_response(self, output: Any) -> Any:
+        return output
+
+
 def serve_litserve(folder: str, port: int, threads: int) -> None:
     """LitServe's batches, one worker."""
     import litserve
 
-    class Api(litserve.LitAPI):  # type: ignore[misc]
-        def setup(self, device: Any) -> None:
-            self.classify = Classifier(folder, threads)
-
-        def decode_request(self, request: Any) -> str:
-            return str(request["inputs"])
-
-        def predict(self, texts: Any) -> Any:
-            return self.classify(texts)
-
-        def encode_response(self, output: Any) -> Any:
-            return output
-
     api = Api(max_batch_size=BATCH, batch_timeout=TIMEOUT_S, api_path="/predict")
+    api.folder, api.threads = folder, threads
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="error")
 
