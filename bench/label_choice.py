@@ -73,7 +73,8 @@ def measure_data(data: str, wanted: list[str], rows: list[dict[str, Any]], optio
         row = {"data": data, "part": options.part, "strategy": strategy, "draw": number}
         rows.append(row | measure(strategy, given, options.rivals) | {"commit": commit()})
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({"format": 1, "bench": "label_choice", "rows": rows}, indent=1) + "\n")
+        lines = ",\n".join(map(json.dumps, rows))
+        options.out.write_text(f'{{"format": 1, "bench": "label_choice", "rows": [\n{lines}\n]}}\n')
         print(f"{data:10} {options.part} {number} {strategy:40} {row_words(rows[-1])}", flush=True)
 
 
