@@ -3,7 +3,8 @@
 Max herding (Bae et al. 2024) on the embeddings of the student's pretrained weights, in which the names of the labels
 count as covering already: the student knows them. Of the strategies that ask no label in between it gained most on the
 validation texts of `bench/label_choice.py`, over both data sets. The best few texts come first, so that labelling may
-end at any of them. A student without embeddings of its own gets those of latent semantic analysis (LSA). Choices with a trained student are in `query_strategies` and `coverage_sampling`.
+end at any of them. A student without embeddings of its own gets those of latent semantic analysis (LSA). Choices with
+a trained student are in `query_strategies` and `coverage_sampling`.
 """
 
 from __future__ import annotations
