@@ -2,6 +2,7 @@
 
     python bench/serving.py [--data ../shared/data] [--made FOLDER] [--clients 1,8,64,512] [--seconds 5] [--rounds 3]
                             [--soak 100000] [--rivals PYTHON] [--skip overload soak]
+    python bench/serving.py --only-soak static --soak 1000000   # adds to the stored record; a student of few operations
 
 Exports the int8 bundle of BANKING77's few_shot_10 (head on frozen embeddings) into `--made`, once. Servers are real
 processes, asked over loopback by `serving_client.py`, a process of its own. In interleaved rounds, so that other work
@@ -320,15 +321,34 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--soak", type=int, default=100_000, help="requests")
+    parser.add_argument("--only-soak", choices=["static"], help="only the soak, with this student of --made")
     parser.add_argument("--rivals", type=Path, help="a Python with fastapi, litserve, torch and transformers")
     parser.add_argument("--skip", nargs="*", default=[], choices=["overload", "soak"])
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "serving.json")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.only_soak and not given.made:
+        parser.error("--only-soak needs --made FOLDER, where a run left its bundles")
+    return given
+
+
+def soak_alone(given: argparse.Namespace, place: Path) -> None:
+    """The soak with another student, beside what the record has."""
+    served_folder(given, place)
+    texts = read(given.data / "banking77" / "test.parquet")[0]
+    record: dict[str, Any] = json.loads(given.out.read_text(encoding="utf-8"))
+    with running("potstill", commands(given, place / given.only_soak)["potstill"]) as ours:
+        found = measure_soak(ours, texts, given.soak)
+    record[f"soak_{given.only_soak}"] = found | {"commit": commit()}
+    write_record_and_section(given, record)
 
 
 def main() -> None:
     """Export, measure, write the section."""
     given = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that no stopped server is left behind
+    if given.only_soak:
+        soak_alone(given, given.made)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         place = given.made or Path(scratch) / "made"
         place.mkdir(parents=True, exist_ok=True)
@@ -363,6 +383,11 @@ def main() -> None:
         if "soak" not in given.skip:
             with running("potstill", commands(given, folder)["potstill"]) as ours:
                 record["soak"] = measure_soak(ours, texts, given.soak)
+    write_record_and_section(given, record)
+
+
+def write_record_and_section(given: argparse.Namespace, record: dict[str, Any]) -> None:
+    """Write the JSON, and the section of RESULTS.md if it is the repository's."""
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     section = section_of(record)

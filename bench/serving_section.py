@@ -35,6 +35,9 @@ def section_of(record: Mapping[str, Any]) -> str:
         lines.append(f"- {_overload(record['overload'])}")
     if "soak" in record:
         lines.append(f"- {_soak(record['soak'])}")
+    if "soak_static" in record:
+        run = record["soak_static"]
+        lines.append(f"- A static student, whose texts cost little, commit `{run['commit']}`. {_soak(run)}")
     if record["busy"] > record["threads"] + 0.5:
         lines.append("- The machine was busy with other work: compare rows, and processor time rather than texts/s.")
     return "\n".join(lines)
