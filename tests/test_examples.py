@@ -46,7 +46,7 @@ def test_pgkd_with_a_replay_teacher_is_called_a_simulation(tmp_path: Path) -> No
     assert printed.lower().count("simulation") >= 2, "the example and the report both say so"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # a minute of training and export; `tests/bundle/export/test_portable.py` has its class daily
 def test_a_bundle_predicts_in_a_program_without_potstill(tmp_path: Path, minilm: Path) -> None:
     printed = run_example("bundle_elsewhere.py", tmp_path)
     assert "potstill and this program agree" in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import stat
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.house import ROOT
 from support.tinybert import write_tinybert
 
 from potstill.bundle.bundle import Bundle, load
@@ -28,6 +30,7 @@ from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.encoder import EncoderStudent
 from potstill.testing import ODD_TEXTS, StudentContract
 
+EXAMPLE = ROOT / "examples" / "bundle_elsewhere.py"
 LABELS = StudentContract.labels
 LESSON = StudentContract().training_data()
 GOLD = LESSON.targets.argmax(axis=1)
@@ -197,3 +200,11 @@ def test_the_card_has_what_hubs_read(bundle: Bundle, tmp_path: Path) -> None:
     data = card_data.load(bundle.folder / "README.md").data
     assert (data.license, data.license_name) == ("other", "Our own, see us")
     write_model_card(bundle.folder, bundle.record)
+
+
+def test_the_class_of_the_example_gives_its_probabilities(bundle: Bundle) -> None:
+    if bundle.record.task.kind != "single":
+        pytest.skip("the example is of single labels")
+    classifier, wanted = runpy.run_path(str(EXAMPLE))["Classifier"](bundle.folder), bundle.predict_proba(LESSON.texts)
+    np.testing.assert_allclose(classifier.predict_proba(LESSON.texts), wanted, atol=1e-5)
+    assert classifier.predict(LESSON.texts) == [LABELS[column] for column in wanted.argmax(axis=1)]
