@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from statistics import median
-
 import numpy as np
 
 from potstill.data.entities.pool import EntitySubset
 from potstill.evaluation.metrics import EvaluationResult
 from potstill.evaluation.text2text.entities import Entities, compute_entity_metrics
-from potstill.reports.evaluate_teacher import EVALUATION_BUDGET_DIVISOR, MAX_TEACHER_TEST_TEXTS
+from potstill.reports.evaluate_teacher import EVALUATION_BUDGET_DIVISOR, MAX_TEACHER_TEST_TEXTS, summarize_teacher
 from potstill.reports.records import TeacherSummary
-from potstill.reports.run_facts import teacher_calls
-from potstill.reports.teacher_calls import single_call_seconds, texts_per_second
 from potstill.run.entity_verbs import ask_entities
 from potstill.run.run import Run
 from potstill.teachers.base import Teacher
@@ -28,16 +24,7 @@ def evaluate_entity_teacher(run: Run, test: EntitySubset) -> tuple[TeacherSummar
         return None, tuple(found)
     teacher = run.teacher_record.teacher
     result = _ask(run, teacher, test, found) if len(test) and not teacher.capabilities.human else None
-    calls = teacher_calls(run)
-    single_ms = [1000 * seconds for seconds in single_call_seconds(calls)]
-    summary = TeacherSummary(
-        name=teacher.name,
-        evaluation=result,
-        texts_per_s=texts_per_second(calls, teacher.parallel),
-        p50_ms=median(single_ms) if single_ms else None,
-        metadata=teacher.metadata.to_facts(),
-    )
-    return summary, tuple(found)
+    return summarize_teacher(run, teacher, result), tuple(found)
 
 
 def _ask(run: Run, teacher: Teacher, test: EntitySubset, found: list[Entities | None]) -> EvaluationResult | None:

@@ -16,6 +16,7 @@ from potstill.reports.run_facts import teacher_calls
 from potstill.reports.teacher_calls import single_call_seconds, texts_per_second
 from potstill.run.evaluate_student import evaluate_probs, tune_label_thresholds
 from potstill.run.run import Run, TeacherRecord
+from potstill.teachers.base import Teacher
 
 MAX_TEACHER_TEST_TEXTS = 2000  # test texts the teacher is asked about, at most
 N_SINGLE_CALLS = 15  # of them in calls of their own, for its latency
@@ -30,6 +31,22 @@ class TeacherLabels:
     given: NDArray[np.bool_]
 
 
+def summarize_teacher(run: Run, teacher: Teacher, evaluation: EvaluationResult | None) -> TeacherSummary:
+    """The summary of a teacher whose answers were evaluated, with its speed.
+
+    The ledger stores every call, so a resumed run knows the speed of answers from its earlier sessions.
+    """
+    calls = teacher_calls(run)
+    single_ms = [1000 * seconds for seconds in single_call_seconds(calls)]
+    return TeacherSummary(
+        name=teacher.name,
+        evaluation=evaluation,
+        texts_per_s=texts_per_second(calls, teacher.parallel),
+        p50_ms=median(single_ms) if single_ms else None,
+        metadata=teacher.metadata.to_facts(),
+    )
+
+
 def evaluate_teacher(run: Run, test: Subset) -> tuple[TeacherSummary | None, TeacherLabels | None]:
     """The teacher's summary, and its labels for the test texts; None for a run without a teacher.
 
@@ -42,16 +59,7 @@ def evaluate_teacher(run: Run, test: Subset) -> tuple[TeacherSummary | None, Tea
     result, thresholds = None, LabelThresholds()
     if len(test.texts) and not teacher.capabilities.human:
         result, thresholds = _ask(run, run.teacher_record, test, probs)
-    # The ledger stores every call, so a resumed run knows the speed of answers from its earlier sessions.
-    calls = teacher_calls(run)
-    single_ms = [1000 * seconds for seconds in single_call_seconds(calls)]
-    summary = TeacherSummary(
-        name=teacher.name,
-        evaluation=result,
-        texts_per_s=texts_per_second(calls, teacher.parallel),
-        p50_ms=median(single_ms) if single_ms else None,
-        metadata=teacher.metadata.to_facts(),
-    )
+    summary = summarize_teacher(run, teacher, result)
     answered = np.isfinite(probs).all(axis=1)
     known = np.where(answered[:, None], probs, 0.0)
     if run.task.kind == "multi":
