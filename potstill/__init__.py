@@ -20,6 +20,7 @@ _WHERE = {
     "load": "potstill.bundle.load",
     "Bundle": "potstill.bundle.bundle",
     "EntityBundle": "potstill.bundle.entity_bundle",
+    "FreeTextBundle": "potstill.bundle.free_text_bundle",
     "Classifier": "potstill.api.sklearn",
     "Task": "potstill.data.task",
     "Pool": "potstill.data.pool",

@@ -29,6 +29,8 @@ TORCH_ROOMS = {
         "encoder_training",
         "network_settings",
         "tagger_network",
+        "causal_network",
+        "tuned_lm",
     )
 }
 TORCH_ROOMS |= {

@@ -36,6 +36,9 @@ OTHER_MEANINGS = {
             ("models/downloads/catalogue.py", "static"),
             ("models/weights.py", "encoder"),
             ("models/weights.py", "static"),
+            ("models/weights.py", "causal"),
+            ("models/causal_lm.py", "causal"),
+            ("study/backbones.py", "causal"),
             ("study/backbones.py", "encoder"),
             ("teachers/shortlist.py", "static"),
         ],
@@ -52,7 +55,7 @@ OTHER_MEANINGS = {
     ("study/spec.py", "kd"): "a table of a study's TOML file",
     # Recipes lie above the run, so it cannot ask them; these three are its defaults, on one line.
     ("run/spec.py", "kd"): "the default",
-    ("run/spec.py", "finetune"): "the default of a task of entities",
+    ("run/spec.py", "finetune"): "the default of a text-to-text task",
     ("run/spec.py", "annotate"): "the default with people as the teacher",
     ("run/spec.py", "pgkd"): "the default with a flag of PGKD's ablations",
     ("run/spec.py", "selftrain"): "the default with a peer",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
 
+UNCHECKED = {"entities": "marked entities", "free": "answers in words"}  # by the form of a task's answers
 JSON = ".json"  # Label Studio's; every other suffix is a table
 
 
@@ -170,9 +171,9 @@ def label_errors(
 
     given = spec_overrides(None, None, 1, {**options, "test_share": 0, "validation_share": 0})
     order = read_inputs(data, None, given)
-    if order.task.output is not None:
+    if order.task.form is not None:
         raise BadSpec(
-            "Labels are checked, and these data have marked entities.",
+            f"Labels are checked, and these data have {UNCHECKED[order.task.form]}.",
             "To check a column of labels: --kind single --label COLUMN",
         )
     found = find_label_errors(order.pool.labelled("train"), order.task, student=student, seed=seed)

@@ -85,7 +85,7 @@ class DistillResult:
     report: Report
 
     def predict(self, texts: Sequence[str]) -> list[Any]:
-        """The student's label for each text, or its entities."""
+        """The student's label for each text, its entities, or the answer to it."""
         from potstill.bundle.load import load
 
         return list(load(self.folder).predict(texts))
@@ -142,7 +142,7 @@ def distill(
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options), recipe_validates)
     _check_learnable(inputs)
     recipe = recipe_kind(inputs.spec.procedure.name)
-    recipe.check(inputs.spec, inputs.task.kind)
+    recipe.check(inputs.spec, inputs.task)
     folder = utf8_folder(as_path(out or Path("runs") / folder_name(inputs.name)))
     if recipe.asks(inputs.spec):
         _confirm_spending(inputs, folder, reporter, agreed)
@@ -153,7 +153,7 @@ def distill(
         report = finished_report(run)
         if report is None:
             labels = inputs.task.output is None
-            trained = recipe(run) if labels else recipe.find_entities(run)
+            trained = recipe.train(run)
             texts = tuple(inputs.columns[name] for name in ("text", "text_b") if name in inputs.columns)
             report = finish_run(
                 run,
@@ -272,9 +272,10 @@ def plan(
     check = options.pop("check", False)
     inputs = read_inputs(data, pool, spec_overrides(teacher, student, budget, options), recipe_validates)
     _check_learnable(inputs)
-    if inputs.task.output is not None and (measure or page is not None):
+    if inputs.task.form is not None and (measure or page is not None):
+        of = {"entities": "entities", "free": "answers in words"}[inputs.task.form]
         raise BadSpec(
-            f"Strategies are compared for tasks of labels, and this one is of entities: {NO_COMPARISON}.",
+            f"Strategies are compared for tasks of labels, and this one is of {of}: {NO_COMPARISON}.",
             "Leave --measure and --page out.",
         )
     asked = [flag for flag, given in (("--measure", measure), ("--page", page is not None)) if given]

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from potstill.data.paths import as_path, as_text
 
 if TYPE_CHECKING:
-    from potstill.bundle.bundle import Bundle
-    from potstill.bundle.entity_bundle import EntityBundle
+    from potstill.bundle.load import AnyBundle
     from potstill.data.task import JsonObject
 
 
@@ -24,7 +23,7 @@ class ExportResult:
     """
 
     folder: Path
-    bundle: Bundle | EntityBundle
+    bundle: AnyBundle
 
     @property
     def files(self) -> dict[str, int]:

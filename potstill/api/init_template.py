@@ -10,13 +10,15 @@ from potstill.data.atomic import atomic_file
 from potstill.data.paths import as_text
 from potstill.data.printable import escape_controls
 from potstill.data.tables import WITH_HEADER, guess_of, is_stream
+from potstill.data.task import Task
 from potstill.errors import BadSpec
+from potstill.evaluation.text2text.answer_metrics import METRIC_NAMES
 from potstill.ledger.prices import parse_usd
 from potstill.procedures import LABELS_ONLY_PROCEDURE
 from potstill.procedures.cold_start import DEFAULT_COLD_START
 from potstill.run.inputs import RunInputs, read_inputs, spec_overrides
 from potstill.run.spec import DEFAULT_PROCEDURE
-from potstill.students import DEFAULT_STUDENT, ENTITY_STUDENT
+from potstill.students import DEFAULT_STUDENT, FORM_STUDENTS
 from potstill.teachers import DEFAULT_TEACHER, TRAINED_TEACHER
 
 SPEC_FILE = "potstill.toml"
@@ -40,6 +42,10 @@ name = {}  # or "openai:MODEL", "trained:BACKBONE"
 """
 STUDENT = f'{json.dumps(DEFAULT_STUDENT)}  # or "static", "linear"'
 OTHER_RECIPES = '  # or "finetune", "kd"'
+DESCRIPTIONS = """
+[task.descriptions]  # one sentence a label helps every teacher
+{}
+"""
 FIRST_TEXTS = f"""# cold_start = "{DEFAULT_COLD_START}"  # annotate, allocate: the texts people label first; or "random"
 """
 MISSING = '# missing = ["nan", "N/A"]  # words in a label cell that mean: no label; without this line the usual ones'
@@ -99,15 +105,29 @@ def _data_lines(order: RunInputs) -> Iterator[str]:
         yield MISSING
 
 
-def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None) -> str:
-    task = order.task
+def _answer_lines(task: Task) -> Iterator[str]:
+    """The keys of `[task]` about labels, types or answers."""
+    if task.output is not None:
+        yield f"form = {_quoted(task.output.form)}  # of the answers"
+    if task.form == "free":
+        yield f"metric = {_quoted(task.output and task.output.metric)}  # or one of {', '.join(METRIC_NAMES)}"
+        limit = task.output and task.output.max_tokens
+        yield f"{'# ' if limit is None else ''}max_tokens = {limit or 64}  # of an answer; else that of the longest one"
+        yield '# instruction = "Answer the question."'
+        return
     labels = ",\n  ".join(_quoted(label) for label in task.labels)
+    yield f"labels = [\n  {labels},\n]"
+    yield '# instruction = "Decide what the customer wants."'
+
+
+def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None) -> str:
+    task, form = order.task, order.task.form
     descriptions = "\n".join(f'# {_quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
-    entities, labels_only = task.output is not None, task.kind in ("multi", "text2text")
-    form = f"form = {_quoted(task.output.form)}  # of the answers\n" if task.output is not None else ""
-    teacher = "" if entities else TEACHER.format(_quoted(TRAINED_TEACHER if task.kind == "multi" else DEFAULT_TEACHER))
-    student = f'{_quoted(ENTITY_STUDENT)}  # or "{ENTITY_STUDENT}:WEIGHTS"' if entities else STUDENT
-    recipe = _quoted(LABELS_ONLY_PROCEDURE if labels_only else DEFAULT_PROCEDURE) + ("" if entities else OTHER_RECIPES)
+    labels_only = task.kind in ("multi", "text2text")
+    teacher = TEACHER.format(_quoted(TRAINED_TEACHER if task.kind == "multi" else DEFAULT_TEACHER))
+    student = STUDENT if form is None else f'{_quoted(FORM_STUDENTS[form])}  # or "{FORM_STUDENTS[form]}:WEIGHTS"'
+    others = OTHER_RECIPES if form is None else ""
+    recipe = _quoted(LABELS_ONLY_PROCEDURE if labels_only else DEFAULT_PROCEDURE) + others
     first = FIRST_TEXTS if not labels_only and len(order.pool.subset("pool")) else ""
     sum_usd = f"budget = {_quoted(str(budget))}" if budget is not None else "budget = 1.00"
     return f"""# The settings of a run. Start it with: potstill distill {SPEC_FILE}
@@ -116,21 +136,15 @@ def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None) ->
 [task]
 name = {_quoted(task.name)}
 kind = {_quoted(task.kind)}  # one text and one label (single), two texts (pair), several labels (multi), or text2text
-{form}labels = [
-  {labels},
-]
-# instruction = "Decide what the customer wants."
-
-[task.descriptions]  # one sentence a label helps every teacher
-{descriptions}
-
+{chr(10).join(_answer_lines(task))}
+{"" if form == "free" else DESCRIPTIONS.format(descriptions)}
 [data]
 file = {_quoted(files[0] if len(files) == 1 else list(files))}  # or: train = "...", pool = "...", test = "..."
 {chr(10).join(map(escape_controls, _data_lines(order)))}
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 
-{teacher}[student]
+{teacher if form is None else ""}[student]
 name = {student}
 
 [procedure]

@@ -14,11 +14,13 @@ from potstill.data.paths import as_path_or_none
 from potstill.data.printable import escape_controls
 
 if TYPE_CHECKING:
-    from potstill.bundle.bundle import Bundle, Prediction
+    from potstill.bundle.bundle import Prediction
     from potstill.bundle.entity_bundle import EntityBundle, PredictedEntity
     from potstill.bundle.label_file import LabelFileOptions, LabelFileResult
+    from potstill.bundle.load import AnyBundle
     from potstill.data.tables import ReadOptions
     from potstill.data.task import JsonObject
+    from potstill.models.greedy_decoding import GeneratedAnswer
     from potstill.run import ProgressReporter
 
 TASKS = ".json"  # of an output that is a list of tasks for Label Studio
@@ -27,7 +29,10 @@ SHOWN_TEXT = 100  # characters of a text above its entities
 
 @dataclass(frozen=True)
 class PredictResult:
-    """The predictions for some texts (or pairs), or the files they were written to; `entities` of a task of them."""
+    """The predictions for some texts (or pairs), or the files they were written to.
+
+    `entities` are those of a task of entities, `answers` of a task whose texts are answered in words.
+    """
 
     texts: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
@@ -35,6 +40,7 @@ class PredictResult:
     files: tuple[LabelFileResult, ...] = ()
     multilabel: bool = False
     entities: tuple[tuple[PredictedEntity, ...], ...] | None = None
+    answers: tuple[GeneratedAnswer, ...] | None = None
 
     @property
     def file(self) -> Path | None:
@@ -54,6 +60,9 @@ class PredictResult:
         if self.entities is not None:
             found = zip(self.texts, self.entities, strict=True)
             return {"predictions": [{"text": text, "entities": [e.to_json() for e in own]} for text, own in found]}
+        if self.answers is not None:
+            answered = zip(self.texts, self.answers, strict=True)
+            return {"predictions": [_answer_object(text, answer) for text, answer in answered]}
         return {"predictions": list(self._objects())}
 
     def _objects(self) -> Iterator[JsonObject]:
@@ -76,6 +85,8 @@ class PredictResult:
             return "\n".join(each.to_text() for each in self.files)
         if self.entities is not None:
             return "\n".join(self._entity_lines(self.entities))
+        if self.answers is not None:
+            return "\n".join(self._answer_lines(self.answers))
         width = max(map(len, self.labels), default=0)
         lines = []
         for row, (text, label, one) in enumerate(zip(self.texts, self.labels, self.predictions, strict=True)):
@@ -101,6 +112,20 @@ class PredictResult:
             if not found:
                 yield "  no entity"
 
+    def _answer_lines(self, answers: tuple[GeneratedAnswer, ...]) -> Iterator[str]:
+        """The text, and its answer below."""
+        for text, answer in zip(self.texts, answers, strict=True):
+            yield escape_controls(" ".join(text.split())[:SHOWN_TEXT])
+            cut = "" if answer.complete else "  (cut at the limit of tokens)"
+            lines = escape_controls(answer.text).splitlines() or ["(an empty answer)"]
+            yield from (f"  {line}" for line in lines[:-1])
+            yield f"  {lines[-1]}{cut}"
+
+
+def _answer_object(text: str, answer: GeneratedAnswer) -> JsonObject:
+    cut = {} if answer.complete else {"complete": False}
+    return {"text": text, "answer": answer.text, "confidence": round(answer.confidence, 4), **cut}
+
 
 class PredictOptions(FileOptions, total=False):
     """The options of `predict` besides its main parameters."""
@@ -121,7 +146,7 @@ def predict(
     """Label texts, or a file of any size, with a trained student.
 
     A student of entities finds spans: a file gets `predicted`, a list of objects with start, end, type, text and
-    confidence, and -o FILE.json writes tasks for Label Studio.
+    confidence, and -o FILE.json writes tasks for Label Studio. One that answers in words writes its answers there.
 
     A file (CSV, TSV, JSON Lines, Parquet) is read by the column that the student was trained on, keeps its columns and
     gets `predicted` and `confidence`, and where the student was calibrated on held-out texts `confident` and
@@ -143,7 +168,8 @@ def predict(
             be guaranteed.
     """
     from potstill.bundle.arguments import find_files, output_files
-    from potstill.bundle.entity_bundle import NO_ENTITY_SETS, EntityBundle
+    from potstill.bundle.bundle import Bundle
+    from potstill.bundle.forms import no_label_sets
     from potstill.bundle.load import load
     from potstill.bundle.remembered_layout import reading_of
     from potstill.bundle.text_columns import named_columns
@@ -154,12 +180,12 @@ def predict(
     out = as_path_or_none(out)
     read = file_reading(options)
     bundle = load(model)
-    finds_entities, coverage = isinstance(bundle, EntityBundle), options.get("coverage")
-    if finds_entities and coverage is not None:
-        raise BadInput(*NO_ENTITY_SETS)
+    coverage = options.get("coverage")
+    if coverage is not None and not isinstance(bundle, Bundle):
+        raise no_label_sets(bundle.form)
     if len(texts) == 1 and not isinstance(texts[0], str | Path):
         return _predict_given(bundle, texts[0], text=text, text_b=text_b, out=out, coverage=coverage)
-    pairs = not isinstance(bundle, EntityBundle) and bundle.takes_pairs
+    pairs = bundle.takes_pairs
     columns = named_columns(text, text_b, pairs=pairs)
     files = find_files(
         texts, out=out, read=read, reading=lambda path, read: reading_of(path, bundle.record, columns, read).options
@@ -185,7 +211,7 @@ def _labelling(options: PredictOptions, read: ReadOptions) -> LabelFileOptions:
 
 
 def _predict_given(
-    bundle: Bundle | EntityBundle,
+    bundle: AnyBundle,
     given: Any,
     *,
     text: str | None,
@@ -194,7 +220,6 @@ def _predict_given(
     coverage: float | None,
 ) -> PredictResult:
     """Label a data frame or a list of texts."""
-    from potstill.bundle.entity_bundle import EntityBundle
     from potstill.bundle.text_columns import named_columns
     from potstill.bundle.text_inputs import read_inputs
     from potstill.data.pairs import join_pair
@@ -202,25 +227,28 @@ def _predict_given(
 
     if out is not None:
         raise BadInput(f"A {type(given).__name__} is not written to {out}.", "Leave out= away, or give a file.")
-    pairs = not isinstance(bundle, EntityBundle) and bundle.takes_pairs
+    pairs = bundle.takes_pairs
     named = named_columns(text, text_b, pairs=pairs)
     values = read_inputs(given, bundle.record, named)
     texts = (each if isinstance(each, str) or each is None else join_pair(*map(str, each)) for each in values)
     return _predict_texts(bundle, tuple(text or "" for text in texts), coverage)
 
 
-def _predict_texts(bundle: Bundle | EntityBundle, texts: tuple[str, ...], coverage: float | None) -> PredictResult:
+def _predict_texts(bundle: AnyBundle, texts: tuple[str, ...], coverage: float | None) -> PredictResult:
     from potstill.bundle.entity_bundle import EntityBundle
+    from potstill.bundle.free_text_bundle import FreeTextBundle
 
     if isinstance(bundle, EntityBundle):
         return PredictResult(texts, entities=tuple(bundle.predict(texts)))
+    if isinstance(bundle, FreeTextBundle):
+        return PredictResult(texts, answers=tuple(bundle.iter_answers(texts)))
     logits = bundle.predict_logits(texts)
     sets = () if coverage is None else tuple(bundle.prediction_sets(logits, coverage))
     return PredictResult(texts, tuple(bundle.predictions_from_logits(logits)), sets, multilabel=bundle.multilabel)
 
 
 def _predict_file(
-    bundle: Bundle | EntityBundle,
+    bundle: AnyBundle,
     file: Path,
     out: Path | None,
     *,

@@ -34,14 +34,16 @@ class TableOptions(FileOptions, total=False):
 
     text: Annotated[str, "The column with the text; else guessed.", COLUMN]
     text_b: Annotated[str, "The column with the second text, in a pair task; else guessed.", COLUMN]
-    label: Annotated[
-        str, "The column with the label or the marks, or several of 0 and 1 (A,B,C); else guessed.", COLUMN
-    ]
+    label: Annotated[str, "The column with the label, marks or answer, or several (A,B,C); else guessed.", COLUMN]
     label_separator: Annotated[str, "Between the labels in a cell, as in | ; , or json (a list); else guessed."]
     kind: Annotated[
-        str, "One label, two texts compared, several labels, or entities; else guessed.", "=single|pair|multi|text2text"
+        str,
+        "One label, two texts compared, several labels, or text2text; else guessed.",
+        "=single|pair|multi|text2text",
     ]
-    form: Annotated[str, "Of the answers in a text2text task; else guessed.", "=entities"]
+    form: Annotated[str, "Of the answers in a text2text task: spans, or words; else guessed.", "=entities|free"]
+    metric: Annotated[str, "Of answers in words: token_f1, exact_match, rouge_l, bleu and others.", "=METRIC"]
+    max_tokens: Annotated[int, "Of an answer in words at most; else that of the longest one."]
     split: Annotated[str, "The column with train, validation, test or pool; else guessed; - for none.", COLUMN]
     answer: Annotated[str, "Prodigy's column with accept, reject or ignore; else guessed; - for none.", COLUMN]
     labels: Annotated[str | list[str], "All labels; else those found in the data.", "=A,B,C"]

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle.calibration import calibration_of
+from potstill.bundle.forms import check_form
 from potstill.bundle.layout import Precision, precision_of
 from potstill.bundle.open_folder import RUST_PANIC as RUST_PANIC
 from potstill.bundle.open_folder import open_folder
@@ -382,15 +383,11 @@ def load(path: str | Path, *, verify: bool = False, threads: int | None = None, 
     Raises:
         RunNotFound: there is no bundle, it is damaged, or a newer potstill made it.
         MissingExtra: onnxruntime or tokenizers is not installed.
-        BadInput: fewer than one thread, or the bundle finds entities.
+        BadInput: fewer than one thread, or the bundle gives no labels.
     """
 
     def make(folder: Path, record: BundleRecord, chosen: str, n_threads: int) -> Bundle:
-        if record.task.output is not None:
-            raise BadInput(
-                f"{folder} finds entities, and gives no labels.",
-                "Take potstill predict, or potstill.load(...).predict(texts).",
-            )
+        check_form(folder, record.task, None)
         return Bundle(folder, record, graph=chosen, threads=n_threads)
 
     return open_folder(path, make, verify=verify, threads=threads, graph=graph)

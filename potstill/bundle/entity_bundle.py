@@ -17,25 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle.bundle import TRY_OUT_TEXTS
-from potstill.bundle.layout import precision_of
-from potstill.bundle.open_folder import open_folder
-from potstill.bundle.preprocessors import PREPROCESSORS, Feeds, UnitPreprocessor
-from potstill.bundle.record import EXPORT_AGAIN, RECORD_FILE, BundleRecord
-from potstill.bundle.sessions import open_session
+from potstill.bundle.form_bundle import BLOCK_TEXTS, FormBundle
+from potstill.bundle.preprocessors import Feeds, UnitPreprocessor
+from potstill.bundle.record import EXPORT_AGAIN
 from potstill.bundle.text_inputs import read_inputs
 from potstill.data.task import JsonObject
-from potstill.errors import BadData, BadInput, RunNotFound
+from potstill.errors import BadData
 from potstill.models.bio import ScoredEntities, bio_labels
 from potstill.models.entity_decoding import find_entities, gather_units
 from potstill.models.tokens.tokenizer import check_texts
 
 Floats = NDArray[np.float32]
-BLOCK_TEXTS = 2048  # texts whose scores are in memory at once
-NO_ENTITY_SETS = (
-    "This student finds entities, and nothing is guaranteed of a set of labels.",
-    "Leave --coverage out.",
-)
-NO_ENTITIES = "Take potstill.load(...).predict(texts), which gives labels."
 
 
 @dataclass(frozen=True)
@@ -60,54 +52,11 @@ class PredictedEntity:
         return {**asdict(self), "confidence": round(self.confidence, 4)}
 
 
-class EntityBundle:
-    """A trained student of entities, ready to predict; any number of threads may share it.
+class EntityBundle(FormBundle[UnitPreprocessor]):
+    """A trained student of entities; `labels` are the K types, and the preprocessor gives windows and their words."""
 
-    Attributes:
-        folder: of the bundle.
-        record: the whole of `potstill.json`.
-        labels: the K types.
-        takes_pairs: False: it reads one text.
-        graph: the file that is served.
-        preprocessor: texts -> windows of tokens, and the words they belong to.
-        session: the graph, open in onnxruntime; may be replaced, such as by one on a GPU.
-        threads: number of batches computed at once; may be set.
-    """
-
-    takes_pairs = False
-
-    def __init__(self, folder: Path, record: BundleRecord, *, graph: str = "", threads: int = 1) -> None:
-        self.folder = folder
-        self.record = record
-        self.graph = graph or record.graph
-        self.threads = threads
-        self.labels = record.task.labels
-        preprocessor = PREPROCESSORS[record.preprocessor.name](folder, record.preprocessor.config)
-        if not isinstance(preprocessor, UnitPreprocessor):
-            what = f"its preprocessor {record.preprocessor.name!r} gives no words"
-            raise RunNotFound(f"{folder} is damaged: {what}.", EXPORT_AGAIN)
-        self.preprocessor = preprocessor
-        self.session = open_session(folder / self.graph)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle or a copy is the folder's path, opened again: a session of onnxruntime cannot be pickled."""
-        return _reopen, (str(self.folder.absolute()), self.graph, self.threads)
-
-    @property
-    def truncated(self) -> int:
-        """0: a text of any length is read as a whole."""
-        return 0
-
-    @property
-    def unknown(self) -> int:
-        """0: not counted."""
-        return 0
-
-    @property
-    def size_mb(self) -> float:
-        """Megabytes (10^6 bytes) of the files that predicting reads."""
-        needed = [RECORD_FILE, *self.record.needed_files(self.graph)]
-        return sum((self.folder / name).stat().st_size for name in needed) / 1e6
+    form = "entities"
+    preprocessor_type = UnitPreprocessor
 
     def predict(self, texts: Sequence[str]) -> list[tuple[PredictedEntity, ...]]:
         """The entities of each of N texts, in their order; an empty tuple where none was found.
@@ -182,45 +131,9 @@ class EntityBundle:
             raise BadData(f"The graph {self.graph} gives no finite score for text {bad + 1} ({shown!r}).", EXPORT_AGAIN)
         return encoded.texts, scores
 
-    def summary(self) -> dict[str, str | int | float | bool]:
-        """Facts for a report, as one flat dictionary."""
-        flat: dict[str, str | int | float | bool] = {
-            "preprocessor": self.record.preprocessor.name,
-            "graph": self.graph,
-            "precision": precision_of(self.graph),
-            "size_mb": round(self.size_mb, 2),
-        }
-        for facts in (self.record.preprocessor.config, self.record.student):
-            for name, value in facts.items():
-                if isinstance(value, str | int | float | bool) and name not in flat:
-                    flat[name] = value
-        return flat
-
 
 def load_entities(
     path: str | Path, *, verify: bool = False, threads: int | None = None, graph: str | None = None
 ) -> EntityBundle:
-    """The bundle of entities in a folder, or in the `bundle` folder of a run.
-
-    Args:
-        path: the bundle's or the run's folder.
-        verify: compare every file's SHA-256 too.
-        threads: batches computed at once; None as for `bundle.load`.
-        graph: "fp32" or "int8", or the name of its file; None takes the one that export chose.
-
-    Raises:
-        RunNotFound: there is no bundle, it is damaged, or a newer potstill made it.
-        MissingExtra: onnxruntime or tokenizers is not installed.
-        BadInput: the bundle gives labels; or fewer than one thread.
-    """
-
-    def make(folder: Path, record: BundleRecord, chosen: str, n_threads: int) -> EntityBundle:
-        if record.task.output is None:
-            raise BadInput(f"{folder} gives labels, and no entities.", NO_ENTITIES)
-        return EntityBundle(folder, record, graph=chosen, threads=n_threads)
-
-    return open_folder(path, make, verify=verify, threads=threads, graph=graph)
-
-
-def _reopen(folder: str, graph: str, threads: int) -> EntityBundle:
-    return load_entities(folder, graph=graph, threads=threads)
+    """The bundle of entities in a folder; see `FormBundle.open`."""
+    return EntityBundle.open(path, verify=verify, threads=threads, graph=graph)

@@ -5,7 +5,7 @@ label it, a block at a time. The predictions of each block are stored in a journ
 continues a job that was stopped, and the output appears whole or not at all.
 
 In a multi-label task `predicted` holds all labels of a text: a list, or in CSV separated by "|". In a task of entities
-it holds their list, in CSV as JSON.
+it holds their list, in CSV as JSON, and the answer where a text is answered in words.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from potstill.bundle.arguments import labelled_name
 from potstill.bundle.bundle import Bundle
-from potstill.bundle.entity_bundle import NO_ENTITY_SETS, EntityBundle
+from potstill.bundle.entity_bundle import EntityBundle
+from potstill.bundle.forms import no_label_sets
+from potstill.bundle.free_text_bundle import FreeTextBundle
 from potstill.bundle.journal import Journal, content_key, not_own_error
+from potstill.bundle.load import AnyBundle
 from potstill.bundle.record import RECORD_FILE, sha256
 from potstill.bundle.remembered_layout import reading_of
 from potstill.bundle.text_columns import TextColumns, choose_text_columns, table_head
@@ -41,7 +44,7 @@ from potstill.data.tables import (
     write_table,
 )
 from potstill.data.task import JsonObject
-from potstill.errors import BadData, BadInput
+from potstill.errors import BadData
 
 BLOCK = 4096  # rows in memory at once
 MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
@@ -86,7 +89,7 @@ class LabelFileResult:
 
 
 def label_file(
-    bundle: Bundle | EntityBundle,
+    bundle: AnyBundle,
     path: Path,
     *,
     out: Path | None = None,
@@ -116,19 +119,15 @@ def label_file(
     if out.resolve() == path.resolve():
         raise BadData(f"Output and input are the same file: {out}.", "Give another one with -o.")
     read, coverage = options.get("read", ReadOptions()), options.get("coverage")
-    if coverage is not None and isinstance(bundle, EntityBundle):
-        raise BadInput(*NO_ENTITY_SETS)
+    if coverage is not None and not isinstance(bundle, Bundle):
+        raise no_label_sets(bundle.form)
     if coverage is not None and isinstance(bundle, Bundle):
         bundle.predict_sets([], coverage)  # refuses before anything is read
     reading = reading_of(path, bundle.record, columns, read)
     read = reading.options
     scan = _scan(path, out, read)
     typed = out.suffix.lower() in TYPED_SUFFIXES
-    cells: _Cells = (
-        _EntityCells(bundle, typed=typed)
-        if isinstance(bundle, EntityBundle)
-        else _PredictionCells(bundle, coverage, typed=typed)
-    )
+    cells = _cells(bundle, coverage, typed=typed)
     available = tuple(name for name in scan.columns if name not in scan.of_bytes)
     if binary := scan.of_bytes.intersection(columns or bundle.record.text_columns):
         raise bytes_error(path.name, min(binary), available)
@@ -159,7 +158,7 @@ def label_file(
         journal.finish()
     counts.truncated += bundle.truncated
     counts.unknown += bundle.unknown
-    return LabelFileResult(out, n, text_columns, (*notes, *counts.sentences()))
+    return LabelFileResult(out, n, text_columns, (*notes, *counts.sentences(), *cells.sentences()))
 
 
 @dataclass
@@ -206,8 +205,37 @@ class _Cells(Protocol):
     def of(self, texts: Sequence[str]) -> list[list[Any]]:
         """A list of cells for each text."""
 
+    def sentences(self) -> Iterator[str]:
+        """What the reader should know of the predictions."""
+        yield from ()
 
-class _EntityCells:
+
+def _cells(bundle: AnyBundle, coverage: float | None, *, typed: bool) -> _Cells:
+    if isinstance(bundle, EntityBundle):
+        return _EntityCells(bundle, typed=typed)
+    return _AnswerCells(bundle) if isinstance(bundle, FreeTextBundle) else _PredictionCells(bundle, coverage, typed)
+
+
+class _AnswerCells(_Cells):
+    """The answer to a text, and the confidence in it."""
+
+    def __init__(self, bundle: FreeTextBundle) -> None:
+        self._bundle = bundle
+        self._n_cut = 0
+        self.columns = ["predicted", "confidence"]
+
+    def of(self, texts: Sequence[str]) -> list[list[Any]]:
+        answers = list(self._bundle.iter_answers(texts))
+        self._n_cut += sum(not each.complete for each in answers)
+        return [[each.text, round(each.confidence, 4)] for each in answers]
+
+    def sentences(self) -> Iterator[str]:
+        if self._n_cut:
+            limit = self._bundle.preprocessor.prompt.max_tokens
+            yield f"{self._n_cut:,} of the answers end at the limit of {limit} tokens."
+
+
+class _EntityCells(_Cells):
     """The entities of a text as a list of objects, and the least confidence in one of them."""
 
     def __init__(self, bundle: EntityBundle, *, typed: bool) -> None:
@@ -224,10 +252,10 @@ class _EntityCells:
         return rows
 
 
-class _PredictionCells:
+class _PredictionCells(_Cells):
     """The predictions for a block of texts as the cells of the new columns."""
 
-    def __init__(self, bundle: Bundle, coverage: float | None, *, typed: bool) -> None:
+    def __init__(self, bundle: Bundle, coverage: float | None, typed: bool) -> None:
         self._bundle, self._coverage, self._typed = bundle, coverage, typed
         self.columns = ["predicted", "confidence"]
         self.columns += ["confident"] if bundle.threshold is not None else []
@@ -271,9 +299,7 @@ def _rows(
     )
 
 
-def _dialect(
-    path: Path, scan: _FileScan, out: Path, bundle: Bundle | EntityBundle, coverage: float | None
-) -> OutputDialect | None:
+def _dialect(path: Path, scan: _FileScan, out: Path, bundle: AnyBundle, coverage: float | None) -> OutputDialect | None:
     """How a CSV or TSV output is written; None for other formats."""
     if out.suffix.lower() not in (".csv", ".tsv"):
         return None

@@ -1,14 +1,23 @@
-"""Loads a bundle of any task: `Bundle` gives labels, `EntityBundle` entities."""
+"""Loads a bundle of any task: `Bundle` gives labels, `EntityBundle` entities, `FreeTextBundle` answers in words."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from potstill.bundle.bundle import Bundle
 from potstill.bundle.bundle import load as load_labels
-from potstill.bundle.entity_bundle import EntityBundle, load_entities
+from potstill.bundle.entity_bundle import EntityBundle
 from potstill.bundle.find_folder import find_folder
+from potstill.bundle.free_text_bundle import FreeTextBundle
 from potstill.bundle.record import read_record
+from potstill.data.task import OutputForm
+
+AnyBundle = Bundle | EntityBundle | FreeTextBundle
+FORM_BUNDLES: Mapping[OutputForm, type[EntityBundle | FreeTextBundle]] = {
+    "entities": EntityBundle,
+    "free": FreeTextBundle,
+}
 
 
 def load(
@@ -18,7 +27,7 @@ def load(
     threads: int | None = None,
     graph: str | None = None,
     revision: str | None = None,
-) -> Bundle | EntityBundle:
+) -> AnyBundle:
     """The bundle in a folder, in the `bundle` folder of a run, or in a repository of the Hugging Face hub.
 
     Args:
@@ -34,11 +43,12 @@ def load(
         BadInput: a revision of a folder.
     """
     folder = find_folder(path, revision=revision, graph=graph, whole=verify)
-    if finds_entities(folder):
-        return load_entities(folder, verify=verify, threads=threads, graph=graph)
-    return load_labels(folder, verify=verify, threads=threads, graph=graph)
+    form = form_of(folder)
+    if form is None:
+        return load_labels(folder, verify=verify, threads=threads, graph=graph)
+    return FORM_BUNDLES[form].open(folder, verify=verify, threads=threads, graph=graph)
 
 
-def finds_entities(path: str | Path) -> bool:
-    """Whether the bundle in a folder finds entities. Raises RunNotFound if there is none."""
-    return read_record(find_folder(path)).task.output is not None
+def form_of(path: str | Path) -> OutputForm | None:
+    """The form of the answers of the bundle in a folder; None for labels. Raises RunNotFound if there is none."""
+    return read_record(find_folder(path)).task.form

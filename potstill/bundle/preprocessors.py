@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.task import JsonObject
+from potstill.models.answer_prompt import AnswerPrompt, AnswerTokenizer
 from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
 from potstill.models.features import VectorizerConfig, load_vectorizer
+from potstill.models.greedy_decoding import pad_left
 from potstill.models.tokens.tokenizer import (
     EncodedTexts,
     Ids,
@@ -164,9 +166,48 @@ class UnitPreprocessor:
             yield rows, {"input_ids": filled, "attention_mask": mask}
 
 
+class PromptPreprocessor:
+    """Prompts of token ids, and answers as texts, for students that answer in words."""
+
+    def __init__(self, folder: Path, record: JsonObject) -> None:
+        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        self._tokens = AnswerTokenizer(text, AnswerPrompt.from_json(record))
+        self._lock = threading.Lock()
+        self.truncated = self.unknown = 0
+
+    @property
+    def prompt(self) -> AnswerPrompt:
+        """The token ids around a text, and when an answer ends."""
+        return self._tokens.prompt
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """The prompts of N texts. Raises BadData if a text is not a string."""
+        check_texts(texts)
+        encoded = self._tokens.encode(texts)
+        with self._lock:
+            self.truncated += encoded.truncated
+        return encoded.ids
+
+    def encode_answers(self, answers: Sequence[str]) -> list[Ids]:
+        """The token ids of N answers and their ends."""
+        return self._tokens.encode_answers(answers)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer's tokens."""
+        return self._tokens.decode(ids)
+
+    def feeds(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], Feeds]]:
+        """(B, T) `input_ids` and `attention_mask` of the prompts, padded on the left, batches sorted by length."""
+        ids = self.encode(texts)
+        for rows in length_batches([len(each) for each in ids], MAX_BATCH_TOKENS, MAX_BATCH_ROWS):
+            filled, mask = pad_left([ids[row] for row in rows], self.prompt.layout.pad_id)
+            yield rows, {"input_ids": filled, "attention_mask": mask}
+
+
 PREPROCESSORS: dict[str, Callable[[Path, JsonObject], Preprocessor]] = {
     "tokens": TokenPreprocessor,
     "features": FeaturePreprocessor,
     "pattern": PatternPreprocessor,
     "units": UnitPreprocessor,
+    "prompt": PromptPreprocessor,
 }

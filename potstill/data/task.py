@@ -12,9 +12,11 @@ from typing import Any, Literal, get_args
 from potstill.errors import BadSpec
 from potstill.evaluation.metrics import ClassScore
 from potstill.evaluation.metrics import JsonObject as JsonObject
+from potstill.evaluation.text2text.answer_metrics import DEFAULT_METRIC
+from potstill.evaluation.text2text.answer_metrics import AnswerMetric as AnswerMetric
 
 TaskKind = Literal["single", "multi", "pair", "text2text"]
-OutputForm = Literal["entities"]
+OutputForm = Literal["entities", "free"]
 AnswerState = Literal["ok", "unparsable", "refused", "failed"]
 Split = Literal["train", "validation", "test", "pool"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -23,14 +25,41 @@ ScoreMethod = Literal["gold", "scored", "logprobs", "votes", "stated", "one-hot"
 
 @dataclass(frozen=True)
 class Output:
-    """The answers of a text-to-text task: with the form `entities` the spans of a text that have one of its types."""
+    """The answers of a text-to-text task.
+
+    Attributes:
+        form: `entities`, the spans of a text that have one of its types, or `free`, a text.
+        metric: of free texts, what models are compared by; None otherwise.
+        max_tokens: of a free text at most, in the student's tokens; None takes that of the longest answer learnt.
+
+    Raises:
+        BadSpec: an unknown form or metric, fewer than one token, or a metric or a limit of another form.
+    """
 
     form: OutputForm = "entities"
+    metric: AnswerMetric | None = None
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.form not in get_args(OutputForm):
             known = ", ".join(get_args(OutputForm))
             raise BadSpec(f"{self.form!r} is no form of an answer.", f"Take one of {known}.")
+        if self.form != "free":
+            given = next((name for name in ("metric", "max_tokens") if getattr(self, name) is not None), None)
+            if given is not None:
+                raise BadSpec(f"Answers of the form {self.form!r} have no {given}.", f"Leave {given} out.")
+            return
+        if self.metric is None:
+            object.__setattr__(self, "metric", DEFAULT_METRIC)
+        if self.metric not in get_args(AnswerMetric):
+            known = ", ".join(get_args(AnswerMetric))
+            raise BadSpec(f"{self.metric!r} is no metric of answers.", f"Take one of {known}.")
+        if self.max_tokens is not None and not (type(self.max_tokens) is int and self.max_tokens > 0):
+            raise BadSpec(f"max_tokens is {self.max_tokens!r}.", "Give a whole number above zero, or leave it out.")
+
+    def to_json(self) -> JsonObject:
+        """A JSON object with the form and what belongs to it; `Output(**record)` reads it."""
+        return {name: value for name, value in asdict(self).items() if name == "form" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -38,7 +67,8 @@ class Task:
     """A decision about a text.
 
     Attributes:
-        labels: the K label names, in the order every (N, K) array of this package uses; of entities the K types.
+        labels: the K label names, in the order every (N, K) array of this package uses; of entities the K types; none
+            if the answers are free texts.
         name: a short name for reports.
         descriptions: label -> one sentence on what belongs there; may cover only some labels.
         instruction: what a teacher has to decide; empty takes a neutral default.
@@ -47,8 +77,8 @@ class Task:
         output: of a text-to-text task, the form of its answers; None for all others.
 
     Raises:
-        BadSpec: fewer than two labels (one type of entities is enough), an empty or duplicate name, a description of no
-            label, or a form of answers in a task of another kind.
+        BadSpec: fewer than two labels (one type of entities is enough), labels of free texts, an empty or duplicate
+            name, a description of no label, or a form of answers in a task of another kind.
     """
 
     labels: tuple[str, ...]
@@ -65,11 +95,7 @@ class Task:
             object.__setattr__(self, "output", Output())
         if self.output is not None and self.kind != "text2text":
             raise BadSpec(f"A task of the kind {self.kind!r} has no form of answers.", "Take the kind text2text.")
-        if self.output is not None and not self.labels:
-            raise BadSpec("A task of entities needs a type, and has none.", "Name every type an entity can have.")
-        if self.output is None and len(self.labels) < 2:
-            given = repr(self.labels[0]) if self.labels else "none"
-            raise BadSpec(f"A task needs at least two labels and has {given}.", "Name every label the texts can get.")
+        self._check_number()
         if any(not label.strip() for label in self.labels):
             raise BadSpec("A label is empty.", "Give every label a name.")
         repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
@@ -79,6 +105,20 @@ class Task:
         if unknown:
             raise BadSpec(f"{unknown[0]!r} is described but is not a label.", "Describe only labels of the task.")
 
+    def _check_number(self) -> None:
+        if self.form == "free" and self.labels:
+            raise BadSpec("A task of free texts has no labels.", "Leave --labels out, or take another --form.")
+        if self.form == "entities" and not self.labels:
+            raise BadSpec("A task of entities needs a type, and has none.", "Name every type an entity can have.")
+        if self.form is None and len(self.labels) < 2:
+            given = repr(self.labels[0]) if self.labels else "none"
+            raise BadSpec(f"A task needs at least two labels and has {given}.", "Name every label the texts can get.")
+
+    @property
+    def form(self) -> OutputForm | None:
+        """The form of a text-to-text task's answers; None in a task of labels."""
+        return None if self.output is None else self.output.form
+
     @property
     def n_labels(self) -> int:
         """K, the number of labels."""
@@ -87,7 +127,7 @@ class Task:
     @property
     def key(self) -> str:
         """A content hash of everything but the name: equal tasks have equal keys."""
-        output = [] if self.output is None else [asdict(self.output)]
+        output = [] if self.output is None else [self.output.to_json()]
         return content_key(self.labels, sorted(self.descriptions.items()), self.instruction, self.kind, *output)
 
     def index(self, label: str) -> int:
@@ -102,7 +142,7 @@ class Task:
             "descriptions": dict(self.descriptions),
             "instruction": self.instruction,
             "kind": self.kind,
-            **({} if self.output is None else {"output": asdict(self.output)}),
+            **({} if self.output is None else {"output": self.output.to_json()}),
         }
 
     @classmethod

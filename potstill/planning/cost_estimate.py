@@ -80,7 +80,7 @@ def estimate_cost(inputs: RunInputs, *, check: bool = False) -> CostPlan | None:
     """
     spec = inputs.spec
     recipe = recipe_kind(spec.procedure.name)
-    recipe.check(spec, inputs.task.kind)
+    recipe.check(spec, inputs.task)
     if not recipe.asks(spec):
         return None
     planned = open_planned_teacher(inputs)

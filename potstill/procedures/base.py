@@ -6,24 +6,23 @@ never reads the test part of the pool: what is chosen with it can no longer be m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar, cast
 
 import numpy as np
 from pydantic import ConfigDict
 
-from potstill.data.task import TaskKind
+from potstill.data.task import OutputForm, Task, TaskKind
 from potstill.errors import BadData, BadSpec, PotstillError
 from potstill.ledger.prices import Usage
 from potstill.procedures import REGISTRY
 from potstill.registry import Options, read_options
 from potstill.run.inputs import RunInputs
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec, Spec, check_student_kind, check_task_kind
-from potstill.students.base import Student
-from potstill.students.entity_student import EntityStudent
+from potstill.run.spec import ComponentSpec, Spec, check_student_task, check_teacher_task
+from potstill.students.base import Student, TrainedModel
 from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, UsageEstimate
 from potstill.teachers.kinds import teacher_kind
@@ -86,6 +85,19 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class FormRecipe(Generic[OptionsT]):
+    """How a procedure does a text-to-text task.
+
+    Attributes:
+        run: spends the run's ledger and returns the student.
+        quote: the purchases it plans, the main one first.
+    """
+
+    run: Callable[[Run], TrainedModel]
+    quote: Callable[[QuoteInputs[OptionsT]], tuple[Ask, ...]]
+
+
+@dataclass(frozen=True)
 class Recipe(Generic[OptionsT]):
     """A procedure of the registry.
 
@@ -93,11 +105,11 @@ class Recipe(Generic[OptionsT]):
         name: as the user types it.
         run: spends the run's ledger and returns the student.
         options: what `[procedure]` may say.
-        task_kinds: the kinds of task it can do.
+        task_kinds: the kinds of task of labels it can do.
         asks_teacher: whether it buys from the spec's teacher; if not, it spends compute alone.
         asks_trained_teacher: whether it asks the spec's teacher if that is trained on the gold, and no other.
         quote: the purchases it plans, the main one first; None if unknown, which plans as "at most the budget".
-        on_entities, quote_on_entities: `run` and `quote` for a task of entities; None if it cannot do one.
+        forms: how it does text-to-text tasks, by the form of their answers; empty if it cannot do any.
         compares_strategies: whether a plan also compares the strategies among which it will choose.
         validates: whether it chooses by validation texts, so that some are set aside however few labels there are.
         calibration_folds: with too few validation texts, how often it is run anew without a part of the gold, whose
@@ -114,8 +126,7 @@ class Recipe(Generic[OptionsT]):
     compares_strategies: bool = False
     validates: bool = False
     calibration_folds: int = 0
-    on_entities: Callable[[Run], EntityStudent] | None = None
-    quote_on_entities: Callable[[QuoteInputs[OptionsT]], tuple[Ask, ...]] | None = None
+    forms: Mapping[OutputForm, FormRecipe[OptionsT]] = field(default_factory=dict)
 
     def read_options(self, spec: Spec) -> OptionsT:
         """Validate the spec's `[procedure]` table. Raises BadSpec."""
@@ -127,47 +138,47 @@ class Recipe(Generic[OptionsT]):
 
     def purchases(self, request: QuoteInputs[OptionsT]) -> tuple[Ask, ...] | None:
         """What it plans to buy for this task; None if unknown."""
-        quote = self.quote if request.inputs.task.output is None else self.quote_on_entities
+        form = request.inputs.task.form
+        quote = self.quote if form is None else self.forms[form].quote
         return None if quote is None else quote(request)
 
-    def check(self, spec: Spec, kind: TaskKind) -> None:
+    def can_do(self, task: Task) -> bool:
+        """Whether it can do a task of this kind."""
+        return task.kind in self.task_kinds if task.form is None else task.form in self.forms
+
+    def check(self, spec: Spec, task: Task) -> None:
         """Check the options and the kind of the task before anything is spent.
 
         Raises:
             BadSpec: a wrong option, or a kind of task that the recipe or its teacher cannot do.
         """
-        if kind not in self.task_kinds:
+        if not self.can_do(task):
+            form = f" and the form {task.form!r}" if task.form is not None and self.forms else ""
+            done = sorted({*self.task_kinds, *self.forms})
             raise BadSpec(
-                f"The procedure {self.name!r} cannot do a task of the kind {kind!r}; "
-                f"it does {' and '.join(map(repr, sorted(self.task_kinds)))}.",
-                f"Take another with --procedure: {', '.join(_names_for(kind))}.",
+                f"The procedure {self.name!r} cannot do a task of the kind {task.kind!r}{form}; "
+                f"it does {' and '.join(map(repr, done))}.",
+                f"Take another with --procedure: {', '.join(_names_for(task))}.",
             )
         self.read_options(spec)
-        check_student_kind(spec.student, kind)
+        check_student_task(spec.student, task)
         if self.asks(spec):
-            check_task_kind(spec.teacher or ComponentSpec(name=DEFAULT_TEACHER), kind)
+            check_teacher_task(spec.teacher or ComponentSpec(name=DEFAULT_TEACHER), task)
+
+    def train(self, run: Run) -> TrainedModel:
+        """Check the run's options and task, then run the recipe; the student is of the task's form.
+
+        Raises:
+            BadSpec: see `check`.
+            PotstillError: what the recipe raises.
+        """
+        self.check(run.spec, run.task)
+        form = run.task.form
+        return self.run(run) if form is None else self.forms[form].run(run)
 
     def __call__(self, run: Run) -> Student:
-        """Check the run's options and task, then run the recipe.
-
-        Raises:
-            BadSpec: see `check`.
-            PotstillError: what the recipe raises.
-        """
-        self.check(run.spec, run.task.kind)
-        return self.run(run)
-
-    def find_entities(self, run: Run) -> EntityStudent:
-        """Check the run's options and task, then run the recipe for a task of entities.
-
-        Raises:
-            BadSpec: see `check`.
-            PotstillError: what the recipe raises.
-        """
-        self.check(run.spec, run.task.kind)
-        if self.on_entities is None:
-            raise BadSpec(f"The procedure {self.name!r} finds no entities.", "Take --procedure finetune.")
-        return self.on_entities(run)
+        """As `train`, for a task of labels."""
+        return cast(Student, self.train(run))
 
 
 def has_trained_teacher(spec: Spec) -> bool:
@@ -175,13 +186,13 @@ def has_trained_teacher(spec: Spec) -> bool:
     return spec.teacher is not None and teacher_kind(spec.teacher.kind).capabilities.needs_student
 
 
-def _names_for(kind: TaskKind) -> list[str]:
-    """The registered recipes that can do a task of this kind."""
+def _names_for(task: Task) -> list[str]:
+    """The registered recipes that can do this task."""
     names = []
     for name in REGISTRY:
         with suppress(PotstillError, ImportError):
             recipe = REGISTRY.resolve(name)
-            if isinstance(recipe, Recipe) and kind in recipe.task_kinds:
+            if isinstance(recipe, Recipe) and recipe.can_do(task):
                 names.append(name)
     return names
 

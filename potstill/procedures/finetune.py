@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from potstill.errors import BadData
-from potstill.procedures.base import ANY_TASK, Recipe, quote_nothing
+from potstill.procedures.base import ANY_TASK, FormRecipe, Recipe, quote_nothing
 from potstill.registry import NoOptions
 from potstill.run.entity_verbs import entity_pool, learn_entities, marked_texts
+from potstill.run.free_text_verbs import answered_texts, free_text_pool, learn_free_text
 from potstill.run.run import Run
 from potstill.students.base import Student
 from potstill.students.entity_student import EntityStudent
+from potstill.students.free_text_student import FreeTextStudent
 
 
 def finetune(run: Run) -> Student:
@@ -29,14 +31,22 @@ def finetune_entities(run: Run) -> EntityStudent:
     return learn_entities(run, marked_texts(pool.subset("train")), marked_texts(pool.subset("validation")))
 
 
+def finetune_free_text(run: Run) -> FreeTextStudent:
+    """The student trained on the answers of the train part; the validation part says which weights are kept."""
+    pool = free_text_pool(run)
+    return learn_free_text(run, answered_texts(pool.subset("train")), answered_texts(pool.subset("validation")))
+
+
 RECIPE = Recipe(
     "finetune",
     finetune,
     NoOptions,
-    ANY_TASK | {"text2text"},
+    ANY_TASK,
     asks_teacher=False,
     quote=quote_nothing,
     calibration_folds=5,
-    on_entities=finetune_entities,
-    quote_on_entities=quote_nothing,
+    forms={
+        "entities": FormRecipe(finetune_entities, quote_nothing),
+        "free": FormRecipe(finetune_free_text, quote_nothing),
+    },
 )

@@ -27,6 +27,7 @@ from potstill.procedures.base import (
     ANY_TASK,
     SAMPLE_TEXTS,
     Ask,
+    FormRecipe,
     QuoteInputs,
     Recipe,
     answers,
@@ -223,8 +224,7 @@ RECIPE = Recipe(
     "kd",
     kd,
     KdOptions,
-    ANY_TASK | {"text2text"},
+    ANY_TASK,
     quote=quote_kd,
-    on_entities=kd_on_entities,
-    quote_on_entities=quote_kd_entities,
+    forms={"entities": FormRecipe(kd_on_entities, quote_kd_entities)},
 )

@@ -31,6 +31,7 @@ def build_report(evaluation: Evaluation) -> Report:
         rounds=evaluation.rounds,
         mcnemar=evaluation.mcnemar,
         entities=evaluation.entities,
+        free_text=evaluation.free_text,
         samples=evaluation.samples,
         settings=evaluation.settings,
         simulation=_simulation(evaluation.simulated_teachers),

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from potstill.data.atomic import atomic_file
 from potstill.data.tables import Layout
+from potstill.data.task import OutputForm
 from potstill.errors import RunNotFound
 from potstill.evaluation.cross_validation import OutOfFoldScores
 from potstill.reports.build_report import build_report
 from potstill.reports.evaluate import evaluate
-from potstill.reports.evaluate_entities import evaluate_entity_run
+from potstill.reports.evaluate_entities import ENTITY_EVALUATION
+from potstill.reports.evaluate_form import DataFacts, FormEvaluation, evaluate_form_run
+from potstill.reports.evaluate_free_text import FREE_TEXT_EVALUATION
 from potstill.reports.html import render_html
 from potstill.reports.records import Report, read_report
 from potstill.run.run import Run
-from potstill.students.base import Student
-from potstill.students.entity_student import EntityStudent
+from potstill.students.base import Student, TrainedModel
 
+FORM_EVALUATIONS: Mapping[OutputForm, FormEvaluation[Any, Any]] = {
+    "entities": ENTITY_EVALUATION,
+    "free": FREE_TEXT_EVALUATION,
+}
 FINISHED = (
     "This run is finished and buys nothing more: this is its report. Raise the budget to go on with it, or give a new "
     "folder with -o."
@@ -39,7 +46,7 @@ def finished_report(run: Run) -> Report | None:
 
 def finish_run(
     run: Run,
-    student: Student | EntityStudent,
+    student: TrainedModel,
     *,
     source: str = "",
     cleaning: tuple[str, ...] = (),
@@ -68,15 +75,9 @@ def finish_run(
             return report
         except RunNotFound:  # removed, or of an older format
             run.reporter.info("Building the report anew.")
-    if run.task.output is not None:
-        made = evaluate_entity_run(
-            run,
-            cast(EntityStudent, student),
-            source=source,
-            cleaning=cleaning,
-            text_columns=text_columns,
-            layout=layout,
-        )
+    if run.task.form is not None:
+        facts = DataFacts(source, cleaning, text_columns, layout)
+        made = evaluate_form_run(run, student, FORM_EVALUATIONS[run.task.form], facts)
     else:
         made = evaluate(
             run,

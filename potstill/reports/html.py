@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from potstill.evaluation.metrics import ClassScore, EvaluationResult, Score
+from potstill.evaluation.metrics import ClassScore, Score
 from potstill.reports import charts
 from potstill.reports import text as words
+from potstill.reports.answer_text import answer_sentence, second_metric
 from potstill.reports.environment import jinja_environment
 from potstill.reports.records import Report, ShownFacts
 from potstill.reports.rounds import draw_rounds
@@ -81,6 +82,8 @@ def _view(report: Report) -> dict[str, object]:
         "simulated": words.simulation_sentence(report),
         "verdicts": words.comparison_sentences(report),
         "entities": "" if report.entities is None else words.entity_sentence(report.entities),
+        "answers": "" if report.free_text is None else answer_sentence(report.free_text),
+        "second": _capital(second_metric(report).name),
         "reliability": words.reliability_sentences(report),
         "method": words.method_notes(report),
         "cards": _cards(report),
@@ -100,25 +103,22 @@ def _view(report: Report) -> dict[str, object]:
 
 
 def _headed(report: Report) -> str:
-    name = words.main_metric_name(report)
+    return _capital(words.main_metric_name(report))
+
+
+def _capital(name: str) -> str:
     return name[0].upper() + name[1:]
 
 
 def _models(report: Report) -> Iterator[ModelRow]:
-    student, teacher = report.student, report.teacher
-    yield _model("student", student.name, student.evaluation, student.texts_per_s)
-    if teacher is not None:
-        yield _model("teacher", teacher.name, teacher.evaluation, teacher.texts_per_s)
-    for baseline in report.baselines:
-        yield ModelRow(
-            "baseline", baseline.name, baseline.description or "baseline", baseline.main_score, baseline.macro_f1
-        )
-
-
-def _model(role: charts.Role, name: str, result: EvaluationResult | None, texts_per_s: float | None) -> ModelRow:
-    if result is None:
-        return ModelRow(role, name, role, None, None, texts_per_s)
-    return ModelRow(role, name, role, result.main_score, result.macro_f1, texts_per_s)
+    second = second_metric(report)
+    for role, one in (("student", report.student), ("teacher", report.teacher)):
+        if one is not None:
+            result = one.evaluation
+            scores = (None, None) if result is None else (result.main_score, second.of(result))
+            yield ModelRow(role, one.name, role, *scores, one.texts_per_s)
+    for each in report.baselines:
+        yield ModelRow("baseline", each.name, each.description or "baseline", each.main_score, second.of(each))
 
 
 def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:

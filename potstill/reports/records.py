@@ -20,6 +20,7 @@ from potstill.data.task import JsonObject, Task
 from potstill.errors import RunNotFound
 from potstill.evaluation.metrics import EvaluationResult, McNemar, Score
 from potstill.evaluation.reliability import Reliability
+from potstill.evaluation.text2text.answer_metrics import AnswerScores
 from potstill.evaluation.text2text.entities import EntityScores
 from potstill.ledger.prices import CATEGORIES, LedgerTotals, micros_to_usd
 from potstill.reports.rounds import RoundHistory
@@ -256,6 +257,7 @@ class Evaluation:
     rounds: RoundHistory | None = None
     mcnemar: McNemar | None = None
     entities: EntityScores | None = None
+    free_text: AnswerScores | None = None
     samples: tuple[SamplePrediction, ...] = ()
     recipe_sentences: tuple[str, ...] = ()
     simulated_teachers: tuple[str, ...] = ()
@@ -273,6 +275,7 @@ class Report:
         reliability: of the student's confidence on the test set.
         mcnemar: the student (a) against the teacher (b) on the test set.
         entities: in a task of entities, the student's scores of each type and its lenient score.
+        free_text: in a task whose texts are answered in words, the student's scores by every metric.
         simulation: empty, or the sentence that says which figures are simulated.
         egress: one sentence on the data that left this machine.
         notes: sentences a reader must not miss ("34 texts were cut at 128 tokens.").
@@ -294,6 +297,7 @@ class Report:
     rounds: RoundHistory | None = None
     mcnemar: McNemar | None = None
     entities: EntityScores | None = None
+    free_text: AnswerScores | None = None
     samples: tuple[SamplePrediction, ...] = ()
     settings: RunSettings = field(default_factory=RunSettings)
     simulation: str = ""

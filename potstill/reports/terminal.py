@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from potstill.evaluation.metrics import EvaluationResult, Score
 from potstill.evaluation.text2text.entities import EntityScores
 from potstill.reports import text as words
+from potstill.reports.answer_text import SecondMetric, answer_sentence, second_metric
 from potstill.reports.environment import string_console
 from potstill.reports.records import Report
 
@@ -53,6 +54,8 @@ def render_terminal(report: Report, *, width: int = 80, color: bool = False, pag
         console.print(Text(words.entity_sentence(report.entities), style="dim"))
         console.print()
         console.print(_types(report.entities))
+    if report.free_text is not None:
+        console.print(Text(answer_sentence(report.free_text), style="dim"))
     for sentence in words.reliability_sentences(report)[:1]:
         console.print(Text(words.strip_control_characters(sentence), style="dim"))
     _samples(console, report)
@@ -127,8 +130,8 @@ def _models(report: Report, width: int) -> Table:
 
     wide = width >= 72
     rows = list(_rows(report))
-    figure = f"{words.main_metric_name(report)}, %"
-    heads = [figure, "macro F1, %", "texts/s", "p50"] if wide else [figure, "macro F1, %"]
+    figures = [f"{words.main_metric_name(report)}, %", f"{second_metric(report).name}, %"]
+    heads = [*figures, "texts/s", "p50"] if wide else figures
     shown = [row.cells if wide else [cell.partition(" (")[0] for cell in row.cells[:2]] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     # Nothing is cut: the figures keep their width, a name that is longer than the rest of it goes on in the next line.
@@ -144,17 +147,17 @@ def _models(report: Report, width: int) -> Table:
 class _Row:
     """One model's cells; a dash where nothing was measured."""
 
-    def __init__(self, role: str, name: str, accuracy: Score | None, f1: Score | None) -> None:
+    def __init__(self, role: str, name: str, main: Score | None, second: Score | None) -> None:
         self.role = role
         self.name = name
-        self.accuracy = "–" if accuracy is None else words.with_interval(accuracy)
-        self.macro_f1 = "–" if f1 is None else words.with_interval(f1)
+        self.main = "–" if main is None else words.with_interval(main)
+        self.second = "–" if second is None else words.with_interval(second)
         self.texts_per_s = ""
         self.p50 = ""
 
     @property
     def cells(self) -> list[str]:
-        return [self.accuracy, self.macro_f1, self.texts_per_s, self.p50]
+        return [self.main, self.second, self.texts_per_s, self.p50]
 
     def speed(self, rate: float | None, p50_ms: float | None) -> _Row:
         self.texts_per_s = "–" if rate is None else words.number(rate)
@@ -163,22 +166,22 @@ class _Row:
 
 
 def _rows(report: Report) -> Iterator[_Row]:
-    student, teacher = report.student, report.teacher
-    yield _evaluated("student", f"student {student.name}", student.evaluation).speed(
+    student, teacher, second = report.student, report.teacher, second_metric(report)
+    yield _evaluated("student", f"student {student.name}", student.evaluation, second).speed(
         student.texts_per_s, student.p50_ms
     )
     if teacher is not None:
-        yield _evaluated("teacher", f"teacher {teacher.name}", teacher.evaluation).speed(
+        yield _evaluated("teacher", f"teacher {teacher.name}", teacher.evaluation, second).speed(
             teacher.texts_per_s, teacher.p50_ms
         )
     for baseline in report.baselines:
-        yield _Row("", baseline.name, baseline.main_score, baseline.macro_f1)
+        yield _Row("", baseline.name, baseline.main_score, second.of(baseline))
 
 
-def _evaluated(role: str, name: str, result: EvaluationResult | None) -> _Row:
+def _evaluated(role: str, name: str, result: EvaluationResult | None, second: SecondMetric) -> _Row:
     if result is None:
         return _Row(role, name, None, None)
-    return _Row(role, name, result.main_score, result.macro_f1)
+    return _Row(role, name, result.main_score, second.of(result))
 
 
 def _money(console: Console, report: Report) -> None:

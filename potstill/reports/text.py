@@ -10,6 +10,8 @@ from potstill.data.printable import escape_controls
 from potstill.evaluation.guarantees import scored_texts
 from potstill.evaluation.metrics import Score
 from potstill.evaluation.reliability import Reliability
+from potstill.evaluation.text2text.answer_metrics import KIND as ANSWERS
+from potstill.evaluation.text2text.answer_metrics import METRIC_NAMES
 from potstill.evaluation.text2text.entities import KIND, EntityScores
 from potstill.reports.records import Baseline, Report, UnreadableSummary
 
@@ -128,8 +130,10 @@ def format_ratio(ratio: float) -> str:
 
 
 def main_metric_name(report: Report) -> str:
-    """The name of the main score: accuracy, micro F1 in a multi-label task, or entity F1."""
+    """The name of the main score: accuracy, micro F1 in a multi-label task, entity F1, or a metric of answers."""
     result = report.student.evaluation
+    if report.free_text is not None:
+        return METRIC_NAMES[report.free_text.metric]
     if result is not None and result.kind == KIND:
         return "entity F1"
     return "micro F1" if result is not None and result.micro_f1 is not None else "accuracy"
@@ -165,6 +169,8 @@ def test_set_sentence(report: Report) -> str:
         sentence += f"; the teacher was asked about {teacher.n:,} of them"
     if student.kind == KIND:
         sentence += f". In {percent(student.accuracy.value)} of them every entity is right and none is too many"
+    elif student.kind == ANSWERS:
+        sentence += f". {percent(student.accuracy.value)} of them are answered exactly"
     elif student.lrap is not None:
         exact = f"The student’s set of labels is exactly right for {percent(student.accuracy.value)}"
         sentence += f". {exact}; label ranking average precision {percent(student.lrap.value)}"
@@ -291,8 +297,14 @@ def method_notes(report: Report) -> tuple[str, ...]:
             f"intervals over texts ({result.n_resamples:,} resamples): they cover other texts drawn the same way, not "
             "other seeds."
         )
+    if result is not None and report.free_text is None:
         notes.append(
             "Macro F1 is the unweighted mean of F1 over the labels that occur in the gold labels or in the predictions."
+        )
+    if report.free_text is not None:
+        notes.append(
+            "Exact match and token F1 leave out case, punctuation and articles, as SQuAD’s script does; ROUGE is F1 "
+            "without stemming, BLEU is of all texts together and smoothed as sacrebleu’s. The best reference counts."
         )
     if report.entities is not None:
         notes.append(

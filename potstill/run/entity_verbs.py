@@ -19,12 +19,11 @@ from potstill.evaluation.text2text.entities import Entities, compute_entity_metr
 from potstill.ledger.prices import Purpose
 from potstill.ledger.store import decoded
 from potstill.run import notes
+from potstill.run.learn_form import LearnKey, learn_form, training_progress
 from potstill.run.learn_record import training_digest
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec, check_student_kind
-from potstill.students import REGISTRY as STUDENTS
+from potstill.run.spec import ComponentSpec
 from potstill.students.entity_student import EntityStudent, EntityTrainingData, MarkedTexts
-from potstill.students.kinds import revision
 from potstill.teachers.base import Teacher
 
 
@@ -148,21 +147,14 @@ def learn_entities(
         BudgetExceeded: no money is available.
     """
     named = student or run.spec.student
-    check_student_kind(named, run.task.kind)
-    key_parts = [f"revision {number}"] if (number := revision(named.kind)) > 1 else []
-    digests = [_digest(part.texts, part.entities) for part in (train, validation)]
-    key = content_key("learn entities", named.name, named.options, run.spec.seed, run.task.labels, digests, *key_parts)
-
-    def progress(share: float, detail: str) -> None:
-        run.reporter.progress(f"training {named.name}", share, 1.0, detail)
-
-    data = EntityTrainingData(train, validation, run.spec.seed, progress=progress)
-    kind: type[EntityStudent] = STUDENTS.resolve(named.kind)
+    data = EntityTrainingData(train, validation, run.spec.seed, progress=training_progress(run, named))
 
     def fit(model: EntityStudent, limit: float | None) -> None:
         model.fit(replace(data, time_limit_s=limit))
 
-    return run.train_once(kind, named, key, len(train), fit, purpose)
+    digests = [_digest(part.texts, part.entities) for part in (train, validation)]
+    what = LearnKey("learn entities", list(run.task.labels), digests)
+    return learn_form(run, named, what, len(train), fit, purpose)
 
 
 def evaluate_entities(run: Run, student: EntityStudent, part: EntitySubset, name: str = "") -> EvaluationResult:

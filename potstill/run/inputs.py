@@ -11,15 +11,18 @@ from potstill.data.column_guess import SPLIT_ALIASES
 from potstill.data.entities.build import EntityPoolBuild, build_entity_pool
 from potstill.data.entities.pool import EntityPool
 from potstill.data.frames import frame_columns, open_frame, read_frame
+from potstill.data.free_text.build import FreeTextPoolBuild, build_free_text_pool
+from potstill.data.free_text.pool import FreeTextPool
 from potstill.data.label_values import normalise_label
 from potstill.data.paths import as_path, as_text, is_paths
 from potstill.data.pool import Pool, PoolBuild, PoolOptions, build_pool
 from potstill.data.tables import COMPRESSION_SUFFIXES, STANDARD_INPUT, Guess, Layout, Table, is_stream
-from potstill.data.task import JsonObject, Task
+from potstill.data.task import JsonObject, OutputForm, Task
 from potstill.errors import BadData, BadSpec
-from potstill.run.entity_task import find_entity_task
-from potstill.run.spec import ABLATION_PROCEDURE, PEER_PROCEDURE, Spec, merge_specs
+from potstill.run.form_task import FoundTask, find_form_task
+from potstill.run.spec import ABLATION_PROCEDURE, PEER_PROCEDURE, Spec, TaskSpec, merge_specs
 
+_FORM_POOLS: Mapping[OutputForm, type[EntityPool | FreeTextPool]] = {"entities": EntityPool, "free": FreeTextPool}
 PARTS = ("file", "train", "pool", "validation", "test")  # of the data, in the order they are read
 
 
@@ -28,7 +31,7 @@ class RunInputs:
     """The inputs of a run, read and checked.
 
     Attributes:
-        spec, task, pool: what the run works on; the pool of a task of entities is an `EntityPool`.
+        spec, task, pool: what the run works on; the pool of a text-to-text task is an `EntityPool` or a `FreeTextPool`.
         name: of the task.
         source: the files, in words.
         messages: what was found and cleaned while reading, a sentence each.
@@ -63,7 +66,7 @@ def spec_overrides(
     for name in ("validation_report", "hard_negatives"):
         if rest.pop(f"no_{name}", False):
             procedure_table = {"name": ABLATION_PROCEDURE, **procedure_table, name: False}
-    task_table = take("kind", "form", "labels")
+    task_table = take("kind", "form", "labels", "metric", "max_tokens")
     if "labels" in task_table:
         given = task_table["labels"]
         names = given.split(",") if isinstance(given, str) else list(map(str, given))  # type: ignore[call-overload]
@@ -133,14 +136,10 @@ def read_inputs(
     if streams.count(STANDARD_INPUT) > 1:
         raise BadSpec("Standard input is named twice, and can be read once.", "Give a file for the others.")
     options = PoolOptions(**given, seed=spec.seed)
-    found = find_entity_task(spec.task, sources, options)
-    built: PoolBuild | EntityPoolBuild
+    found = find_form_task(spec.task, sources, options)
     if found.output is not None:
-        spec = spec.with_entity_defaults()
-        built = build_entity_pool(found.sources, types=spec.task.labels, options=options)
-    else:
-        kind: Any = spec.task.kind or ""
-        built = build_pool(found.sources, labels=spec.task.labels, options=replace(options, kind=kind))
+        spec = spec.with_form_defaults(found.output.form)
+    built = _build(found, spec.task, options)
     task = Task(
         labels=built.pool.labels,
         name=name,
@@ -155,16 +154,28 @@ def read_inputs(
     if first_read.separator:
         columns["label_separator"] = first_read.separator
     messages = (*found.sentences, *built.report.sentences())
-    pool_read = cast(Pool, built.pool)  # of entities: it has the same splits and texts, and is read by their recipes
+    pool_read = cast(Pool, built.pool)  # of a form: it has the same splits and texts, and is read by its recipes
     return RunInputs(spec, task, pool_read, name, source, messages, columns, first_read.layout, first_read.guesses)
+
+
+def _build(found: FoundTask, task: TaskSpec, options: PoolOptions) -> PoolBuild | EntityPoolBuild | FreeTextPoolBuild:
+    """The pool of the sources, by the form of the answers."""
+    if found.output is None:
+        kind: Any = task.kind or ""
+        return build_pool(found.sources, labels=task.labels, options=replace(options, kind=kind))
+    if found.output.form == "entities":
+        return build_entity_pool(found.sources, types=task.labels, options=options)
+    if task.labels:
+        raise BadSpec("Answers in words have no labels.", "Leave --labels out, or take another --form.")
+    return build_free_text_pool(found.sources, options=options)
 
 
 def _given_inputs(task: Task, pool: Any, spec: Spec) -> RunInputs:
     """The inputs of a Task and its texts from Python."""
-    expected: type[Pool | EntityPool] = Pool if task.output is None else EntityPool
+    expected: type[Pool | EntityPool | FreeTextPool] = Pool if task.form is None else _FORM_POOLS[task.form]
     if not isinstance(pool, expected):
         raise BadSpec("A Task was given without its texts.", f"Give a {expected.__name__} as the second argument.")
-    spec = spec if task.output is None else spec.with_entity_defaults()
+    spec = spec if task.form is None else spec.with_form_defaults(task.form)
     return RunInputs(spec, task, cast(Pool, pool), task.name, "given in Python", (), {})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from potstill.data.task import LabelledText, Task
 from potstill.ledger.prices import Usage
-from potstill.run.spec import ComponentSpec, Spec, check_task_kind
+from potstill.run.spec import ComponentSpec, Spec, check_teacher_task
 from potstill.teachers.base import Teacher, TeacherSetup, TrainedStudent
 from potstill.teachers.kinds import teacher_kind
 from potstill.teachers.price_options import PriceOptions
@@ -34,7 +34,7 @@ def open_teacher(
         gold_columns: see `TeacherSetup`.
         student: see `TeacherSetup`.
     """
-    check_task_kind(named, task.kind)
+    check_teacher_task(named, task)
     setup = TeacherSetup(
         task=task,
         model=named.model,

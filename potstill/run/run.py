@@ -318,7 +318,8 @@ class Run:
         if key in self.store.load([key]) and folder.is_dir():
             return self._register(load_saved(kind, folder), key)
         task = self.task
-        student = kind(StudentConfig(task.labels, named.model, task.descriptions, named.options, task.kind))
+        own = (task.kind, task.instruction, task.output)
+        student = kind(StudentConfig(task.labels, named.model, task.descriptions, named.options, *own))
         student.check_requirements()
         purpose = "measure" if self._in_fold else purpose
         purchase = Purchase("compute", purpose, f"train {named.name} on {n_texts} texts", n_texts, mode="train")

@@ -6,7 +6,7 @@ Only `budget` is required; everything else has a default.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,14 +24,14 @@ from pydantic import (
 
 from potstill.data.label_sets import Separator
 from potstill.data.tables import Format, OnBadRow, Quotes, is_stream
-from potstill.data.task import JsonObject, OutputForm, TaskKind
+from potstill.data.task import AnswerMetric, JsonObject, Output, OutputForm, Task, TaskKind
 from potstill.data.toml_file import read_toml
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import Rates, parse_usd
 from potstill.registry import Options
 from potstill.run.secrets import check_secrets, shown
-from potstill.students import DEFAULT_STUDENT, ENTITY_STUDENT
+from potstill.students import DEFAULT_STUDENT, FORM_STUDENTS
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.kinds import student_kind
 from potstill.teachers import TRAINED_TEACHER
@@ -41,7 +41,7 @@ Files = Path | Annotated[tuple[Path, ...], Field(min_length=1)]  # of one shape
 DEFAULT_USD_PER_HOUR = Decimal("0.10")
 # The recipes of a run that names none: by default, with people as the teacher, and with flags for PGKD's ablations.
 DEFAULT_PROCEDURE, HUMAN_PROCEDURE, ABLATION_PROCEDURE = "kd", "annotate", "pgkd"
-ENTITY_PROCEDURE = "finetune"  # of a run on entities that names none, and no teacher
+FORM_PROCEDURE = "finetune"  # of a run on entities or free texts that names none, and no teacher
 PEER_PROCEDURE = "selftrain"  # of a run that names a peer, and no recipe
 
 
@@ -56,7 +56,10 @@ def _column_names(given: Any) -> Any:
 
 
 class TaskSpec(Options):
-    """`[task]`: what to decide. Missing `labels`, `kind` and `form` are those found in the data."""
+    """`[task]`: what to decide. Missing `labels`, `kind` and `form` are those found in the data.
+
+    `metric` and `max_tokens` are of answers of the form `free`; see `data.task.Output`.
+    """
 
     name: str = ""
     labels: tuple[str, ...] = ()
@@ -64,12 +67,22 @@ class TaskSpec(Options):
     instruction: str = ""
     kind: TaskKind | None = None
     form: OutputForm | None = None
+    metric: AnswerMetric | None = None
+    max_tokens: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _form_of_answers(self) -> TaskSpec:
         if self.form is not None and self.kind not in (None, "text2text"):
             raise ValueError(f"answers of the form {self.form!r} are of the kind 'text2text', not {self.kind!r}")
+        given = next((name for name in ("metric", "max_tokens") if getattr(self, name) is not None), None)
+        if given is not None and self.form != "free":
+            raise ValueError(f"{given} is of answers of the form 'free'; add form = \"free\" (--form free)")
         return self
+
+    @property
+    def output(self) -> Output | None:
+        """The answers that are named; None if no form is."""
+        return None if self.form is None else Output(self.form, self.metric, self.max_tokens)
 
 
 class TableSpec(Options):
@@ -222,10 +235,10 @@ class Spec(Options):
             return Rates("assumed: a small 2-core cloud machine", usd_per_hour=DEFAULT_USD_PER_HOUR)
         return Rates("[prices] usd_per_hour", usd_per_hour=Decimal(parse_usd(given)) / 1_000_000)
 
-    def with_entity_defaults(self) -> Self:
-        """The spec for a task of entities: a student and a recipe that can do it, unless others are named."""
-        procedure = DEFAULT_PROCEDURE if self.teacher is not None else ENTITY_PROCEDURE
-        defaults = {"student": ENTITY_STUDENT, "procedure": procedure}
+    def with_form_defaults(self, form: OutputForm) -> Self:
+        """The spec for answers of a form: a student and a recipe that can do it, unless others are named."""
+        procedure = DEFAULT_PROCEDURE if self.teacher is not None else FORM_PROCEDURE
+        defaults = {"student": FORM_STUDENTS[form], "procedure": procedure}
         missing = {
             name: ComponentSpec(name=kind) for name, kind in defaults.items() if name not in self.model_fields_set
         }
@@ -289,23 +302,34 @@ def teacher_backbone(teacher: ComponentSpec) -> ComponentSpec:
     return ComponentSpec(name=name, **teacher.options)
 
 
-def check_task_kind(teacher: ComponentSpec, kind: TaskKind) -> None:
-    """Raise BadSpec if teachers of this kind cannot answer about a task of this kind."""
-    if kind not in teacher_kind(teacher.kind).capabilities.task_kinds:
+def check_teacher_task(teacher: ComponentSpec, task: Task) -> None:
+    """Raise BadSpec if teachers of this kind cannot answer about this task."""
+    capabilities = teacher_kind(teacher.kind).capabilities
+    if task.kind not in capabilities.task_kinds or not _answers(task.form, capabilities.output_forms):
         raise BadSpec(
-            f"The teacher {teacher.name!r} cannot answer about a task of the kind {kind!r}.",
+            f"The teacher {teacher.name!r} cannot answer about a task of the {_task_words(task)}.",
             "Take another with --teacher, or --procedure finetune.",
         )
 
 
-def check_student_kind(student: ComponentSpec, kind: TaskKind) -> None:
-    """Raise BadSpec if students of this kind find entities and the task has none, or the other way round."""
-    finds_entities = "text2text" in student_kind(student.kind).capabilities.task_kinds
-    if finds_entities != (kind == "text2text"):
-        other = ENTITY_STUDENT if kind == "text2text" else DEFAULT_STUDENT
+def check_student_task(student: ComponentSpec, task: Task) -> None:
+    """Raise BadSpec if students of this kind give labels and the task has none, and the like."""
+    capabilities = student_kind(student.kind).capabilities
+    if ("text2text" in capabilities.task_kinds) != (task.form is not None) or not _answers(
+        task.form, capabilities.output_forms
+    ):
+        other = DEFAULT_STUDENT if task.form is None else FORM_STUDENTS[task.form]
         raise BadSpec(
-            f"The student {student.name!r} cannot learn a task of the kind {kind!r}.", f"Take --student {other}."
+            f"The student {student.name!r} cannot learn a task of the {_task_words(task)}.", f"Take --student {other}."
         )
+
+
+def _answers(form: OutputForm | None, forms: Collection[OutputForm]) -> bool:
+    return form is None or form in forms
+
+
+def _task_words(task: Task) -> str:
+    return f"kind {task.kind!r}" if task.form is None else f"kind {task.kind!r} and the form {task.form!r}"
 
 
 def trained_teacher(student: ComponentSpec) -> ComponentSpec:

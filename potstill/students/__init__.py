@@ -16,12 +16,13 @@ REGISTRY = Registry(
         "cloze": "potstill.students.cloze:ClozeStudent",
         "decoder": "potstill.students.decoder:DecoderStudent",
         "tagger": "potstill.students.tagger:TaggerStudent",
+        "causal": "potstill.students.causal:CausalStudent",
     },
 )
 DEFAULT_STUDENT = "encoder"  # of a run that names none
 BASELINE_STUDENT = "linear"  # needs no weights and trains in moments
 LARGE_STUDENT = "encoder:gte-small"  # of a model that is trained first and then teaches
-ENTITY_STUDENT = "tagger"  # of a run on entities that names none
+FORM_STUDENTS = {"entities": "tagger", "free": "causal"}  # of a run that names none, by the form of its answers
 LANGUAGE_MODEL_STUDENT = "cloze"  # has a language-model head
 FINE_TUNED_STUDENTS = {"encoder": "encoder", "static": "static"}  # kind of weights -> the student that fine-tunes them
 HEADED_LM_STUDENT = "decoder"  # fine-tunes a causal language model under a new head

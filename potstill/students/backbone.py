@@ -8,11 +8,11 @@ more layer of the same transformer (`transformers_export`). Does not cover train
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +30,37 @@ Floats = NDArray[np.float32]
 CPU = torch.device("cpu")
 # Families that number positions from the padding id on.
 ROBERTA_FAMILY = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl")
+
+
+class HeadedNetwork(Protocol):
+    """What is fine-tuned: a module that is a transformers model and a head, whose learning rates differ."""
+
+    @property
+    def backbone(self) -> Any:
+        """The transformers model."""
+
+    @property
+    def head(self) -> nn.Module:
+        """The head; may be without parameters."""
+
+    @property
+    def dim(self) -> int:
+        """D, width of the states."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Set the module into training mode."""
+
+    def eval(self) -> Any:
+        """Set the module into evaluation mode."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All parameters by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
+        """Set parameters and buffers by name."""
 
 
 class EncoderNetwork(nn.Module):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from potstill.data.task import JsonObject, TaskKind
+from potstill.data.task import JsonObject, Output, OutputForm, TaskKind
 
 Floats = NDArray[np.float32]
 OptionTable = Mapping[str, Any]  # option -> value, as in the spec; each kind has its own model of it
@@ -32,6 +32,7 @@ class StudentCapabilities:
 
     Attributes:
         task_kinds: the kinds of task it can learn.
+        output_forms: of text-to-text tasks, the forms of answers it can give.
         vectors: whether `embed` places texts of similar meaning near each other.
         quick_options: options under which it trains in seconds, without fine-tuning; empty if it always does.
         pseudo_label_options: options for training on mostly pseudo-labels.
@@ -43,6 +44,7 @@ class StudentCapabilities:
     """
 
     task_kinds: frozenset[TaskKind] = frozenset({"single"})
+    output_forms: frozenset[OutputForm] = frozenset()
     vectors: bool = False
     quick_options: OptionTable = field(default_factory=dict)
     pseudo_label_options: OptionTable = field(default_factory=dict)
@@ -69,6 +71,8 @@ class StudentConfig:
         options: the `[student]` table of the spec, without `name` and `class_weights`; the latter become row weights
             (`training_data.apply_class_weights`).
         kind: of the task. In a `pair` task each text is two, joined by `pairs.join_pair`.
+        instruction: of the task, for kinds that read it.
+        output: of a text-to-text task, its answers.
     """
 
     labels: tuple[str, ...]
@@ -76,6 +80,8 @@ class StudentConfig:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     options: OptionTable = field(default_factory=dict)
     kind: TaskKind = "single"
+    instruction: str = ""
+    output: Output | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", own_options(self.options))

@@ -7,10 +7,10 @@ are trained. Does not cover texts, patterns, verbalizers or training itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,9 @@ from potstill.models.causal_lm import load_causal_lm
 from potstill.models.cloze_pattern import tokenizer_from_json
 from potstill.models.weights import Weights
 from potstill.students.backbone import silence_transformers
-from potstill.students.lora import add_lora, merge_lora
+from potstill.students.tuned_lm import TunedLM
+from potstill.students.tuned_lm import TuningMode as TuningMode
 from potstill.students.verbalizer import VerbalizerSpec
-
-TuningMode = Literal["lora", "full", "frozen"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class PretrainedLM:
         prefix_ids, suffix_ids: special token ids at the beginning and end of a row.
         mask_id: id of the mask token; None for a causal model.
         context_length: maximum number of tokens of a row.
+        end_id: id of the token that ends a document; of a masked model -1.
     """
 
     model: Any
@@ -44,6 +44,7 @@ class PretrainedLM:
     suffix_ids: tuple[int, ...]
     mask_id: int | None
     context_length: int
+    end_id: int = -1
 
 
 def load_pretrained_lm(weights: Weights) -> PretrainedLM:
@@ -64,6 +65,7 @@ def load_pretrained_lm(weights: Weights) -> PretrainedLM:
             (),
             None,
             loaded.context_length,
+            loaded.end_token,
         )
     return _load_masked_lm(weights)
 
@@ -101,7 +103,7 @@ def _load_masked_lm(weights: Weights) -> PretrainedLM:
     return PretrainedLM(model.eval(), text, (special[0],), (special[1],), mask_id, context_length)
 
 
-class ClozeNetwork(nn.Module):
+class ClozeNetwork(TunedLM):
     """(B, T) ids and mask -> (B, K) logits.
 
     Args:
@@ -113,8 +115,6 @@ class ClozeNetwork(nn.Module):
     Attributes:
         bias: (K,) label bias.
         soft_prompt: (S, D) trained vectors at positions from `soft_prompt_at` on.
-        blocks: the transformer layers.
-        trained_state: the trained parameters by name, after `merge_and_freeze`.
     """
 
     bias: nn.Parameter
@@ -129,12 +129,9 @@ class ClozeNetwork(nn.Module):
     def __init__(
         self, model: Any, verbalizer: VerbalizerSpec, mask_id: int | None, soft_prompt: tuple[int, int] = (0, 0)
     ) -> None:
-        super().__init__()
-        self.model: Any = model
+        super().__init__(model, causal=mask_id is None)
         self.verbalizer = verbalizer
         self.mask_id = mask_id
-        self.causal = mask_id is None
-        self.blocks: nn.ModuleList = _blocks(model)
         width = model.get_input_embeddings().weight.shape[1]
         self.bias = nn.Parameter(torch.zeros(verbalizer.edge_weights.shape[1]))
         self.soft_prompt = nn.Parameter(torch.zeros(soft_prompt[0], width))
@@ -151,18 +148,7 @@ class ClozeNetwork(nn.Module):
         ):
             self.register_buffer(name, value, persistent=False)
         self.requires_grad_(False)
-        self.trained_state: dict[str, Tensor] = {}
         self.to(model.device)
-
-    @property
-    def backbone(self) -> Any:
-        """The transformers model, under the name that `torch_onnx` uses."""
-        return self.model
-
-    @property
-    def dim(self) -> int:
-        """D of `embed`."""
-        return int(self.model.get_input_embeddings().weight.shape[1])
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) ids and mask -> (B, K) logits."""
@@ -286,50 +272,12 @@ class ClozeNetwork(nn.Module):
             for i, block in enumerate(lower):
                 self.blocks[i] = block
 
-    # --- trained parameters ----------------------------------------------------------------------------------
-
     def unfreeze(self, mode: TuningMode, layers: int, rank: int) -> int:
-        """Make parameters trainable; the first layer whose inputs depend on them.
-
-        Bias and soft prompt always; in the top `layers`, the weights ("full") or LoRA of rank `rank` ("lora"). "full"
-        on all layers of a masked model includes its embeddings and head.
-        """
-        first = len(self.blocks) - layers if mode != "frozen" else len(self.blocks)
-        for block in self.blocks[first:]:
-            if mode == "lora":
-                add_lora(block, rank, 2.0 * rank)
-            else:
-                block.requires_grad_(True)
-        if mode == "full":
-            lower = {id(parameter) for block in self.blocks[:first] for parameter in block.parameters()}
-            everything = not self.causal and first == 0
-            tied = (self.model.get_input_embeddings().weight, _output_weight(self.model))
-            for name, parameter in self.model.named_parameters():
-                is_embedding = "embed" in name or any(parameter is weight for weight in tied)
-                if id(parameter) not in lower and (everything or not is_embedding):
-                    parameter.requires_grad_(True)
+        """As in `TunedLM`; bias and soft prompt always."""
+        first = super().unfreeze(mode, layers, rank)
         self.bias.requires_grad_(True)
         self.soft_prompt.requires_grad_(bool(len(self.soft_prompt)))
-        return 0 if len(self.soft_prompt) else min(first, len(self.blocks) - 1)
-
-    def merge_and_freeze(self) -> None:
-        """Copy the trained parameters to `trained_state`, merge LoRA into the weights, and freeze all."""
-        self.trained_state = {
-            name: parameter.detach().clone() for name, parameter in self.named_parameters() if parameter.requires_grad
-        }
-        merge_lora(self.model)
-        self.requires_grad_(False)
-        self.eval()
-
-    def load_trained_state(self, state: Mapping[str, Tensor], mode: TuningMode, layers: int, rank: int) -> None:
-        """Load the `trained_state` of another network of the same weights."""
-        with torch.random.fork_rng(devices=[]):  # initialised on the CPU, and overwritten
-            self.unfreeze(mode, layers, rank)
-        parameters = dict(self.named_parameters())
-        with torch.no_grad():
-            for name, value in state.items():
-                parameters[name].copy_(value)
-        self.merge_and_freeze()
+        return 0 if len(self.soft_prompt) else first
 
 
 class _StopForward(Exception):
@@ -346,19 +294,6 @@ class _Identity(nn.Module):
 
     def forward(self, states: Tensor, *_: Any, **__: Any) -> Tensor:
         return states
-
-
-def _blocks(model: Any) -> nn.ModuleList:
-    n = model.config.get_text_config().num_hidden_layers
-    for module in model.base_model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == n:
-            return module
-    raise BadInput(f"A {model.config.model_type} has no list of layers that is known here.", "Use another model.")
-
-
-def _output_weight(model: Any) -> Any:
-    head = model.get_output_embeddings()
-    return None if head is None else head.weight
 
 
 def _tree(parents: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -339,8 +339,8 @@ class DecoderStudent(Student):
         return predict_batches(forward, ids, tokenizer.layout.pad_id, low_precision=low_precision)
 
 
-def find_causal_model(name: str) -> Weights:
-    """Find the weights of a causal language model.
+def find_causal_model(name: str, student: str = "decoder") -> Weights:
+    """Find the weights of a causal language model for a kind of student.
 
     Raises:
         BadInput: they are of another kind; the hint says what they can be used for.
@@ -352,6 +352,6 @@ def find_causal_model(name: str) -> Weights:
         return found
     hint = f"Use it as the student {found.kind}:{name}" if found.kind in REGISTRY else "Use another"
     raise BadInput(
-        f"{name!r} is no causal language model, which the student 'decoder' is made of.",
-        f"{hint}, or decoder:{DEFAULT_WEIGHTS}, or a folder saved from a ...ForCausalLM model.",
+        f"{name!r} is no causal language model, which the student {student!r} is made of.",
+        f"{hint}, or {student}:{DEFAULT_WEIGHTS}, or a folder saved from a ...ForCausalLM model.",
     )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from potstill.models.device import device_of, seeded
 from potstill.models.threads import idle_threads
 from potstill.models.tokens.tokenizer import Ids, pad_batch
-from potstill.students.backbone import EncoderNetwork, autocast, predict_batches
+from potstill.students.backbone import EncoderNetwork, HeadedNetwork, autocast, predict_batches
 from potstill.students.network_settings import eager_attention, frozen_embeddings
 
 Floats = NDArray[np.float32]
@@ -95,10 +95,10 @@ class TrainingRows(Protocol):
     def take(self, rows: NDArray[np.intp]) -> Self:
         """These rows only."""
 
-    def block_loss(self, network: EncoderNetwork, pad_id: int, hint_map: nn.Linear | None, dropout: float) -> Tensor:
+    def block_loss(self, network: HeadedNetwork, pad_id: int, hint_map: nn.Linear | None, dropout: float) -> Tensor:
         """The weighted sum of the losses of the rows, padded together; `dropout` is on what the head reads."""
 
-    def validation_loss(self, network: EncoderNetwork, pad_id: int) -> float:
+    def validation_loss(self, network: HeadedNetwork, pad_id: int) -> float:
         """What early stopping minimises, of a network in evaluation mode."""
 
 
@@ -153,12 +153,14 @@ class EncodedBatch:
             hint_features=hint_features,
         )
 
-    def block_loss(self, network: EncoderNetwork, pad_id: int, hint_map: nn.Linear | None, dropout: float) -> Tensor:
+    def block_loss(self, network: HeadedNetwork, pad_id: int, hint_map: nn.Linear | None, dropout: float) -> Tensor:
         """See `TrainingRows`."""
+        assert isinstance(network, EncoderNetwork)
         return _block_loss(network, self, pad_id, hint_map, dropout)
 
-    def validation_loss(self, network: EncoderNetwork, pad_id: int) -> float:
+    def validation_loss(self, network: HeadedNetwork, pad_id: int) -> float:
         """See `TrainingRows`: the cross-entropy."""
+        assert isinstance(network, EncoderNetwork)
         return soft_loss(predict_batches(network, self.ids, pad_id, low_precision=True), self)
 
 
@@ -174,7 +176,7 @@ class FineTuningResult:
 class _EarlyStopping:
     """Keeps the weights of the smallest validation loss, and stops when it got larger `patience` times in a row."""
 
-    def __init__(self, network: EncoderNetwork, validation: TrainingRows, pad_id: int, patience: int) -> None:
+    def __init__(self, network: HeadedNetwork, validation: TrainingRows, pad_id: int, patience: int) -> None:
         self.network, self.validation, self.pad_id, self.patience = network, validation, pad_id, patience
         self.best_loss = float("nan")
         self.best_state: dict[str, Tensor] | None = None
@@ -188,12 +190,13 @@ class _EarlyStopping:
             self.n_worse += 1
             return self.n_worse >= self.patience
         self.best_loss, self.n_worse = loss, 0
-        self.best_state = {name: value.clone() for name, value in self.network.state_dict().items()}
+        trained = ((name, each) for name, each in self.network.named_parameters() if each.requires_grad)
+        self.best_state = {name: each.detach().clone() for name, each in trained}
         return False
 
 
 def fine_tune(
-    network: EncoderNetwork,
+    network: HeadedNetwork,
     batch: RowsT,
     config: FineTuningConfig,
     *,
@@ -243,7 +246,7 @@ def fine_tune(
                 stop_reason = STOPPED_EARLY
                 break
     if stopping is not None and stopping.best_state is not None:
-        network.load_state_dict(stopping.best_state)
+        network.load_state_dict(stopping.best_state, strict=False)
     network.eval()
     return FineTuningResult(step + 1, float("nan") if stopping is None else stopping.best_loss, stop_reason)
 
@@ -276,7 +279,7 @@ def row_losses(logits: Tensor, batch: EncodedBatch) -> Tensor:
     return -(targets * torch.log_softmax(logits, 1)).sum(1)
 
 
-def _hint_map(network: EncoderNetwork, batch: TrainingRows, seed: int) -> nn.Linear | None:
+def _hint_map(network: HeadedNetwork, batch: TrainingRows, seed: int) -> nn.Linear | None:
     """The trainable (D -> D') map from the network's embeddings to the hint features; None without a hint."""
     if batch.hint_features is None:
         return None
@@ -286,7 +289,7 @@ def _hint_map(network: EncoderNetwork, batch: TrainingRows, seed: int) -> nn.Lin
 
 
 def _step(
-    network: EncoderNetwork,
+    network: HeadedNetwork,
     batch: TrainingRows,
     optimizer: torch.optim.Optimizer,
     pad_id: int,
@@ -351,7 +354,7 @@ def _drop_tokens(batch: EncodedBatch, share: float, rng: np.random.Generator) ->
     return replace(batch, ids=ids)
 
 
-def _optimizer(network: EncoderNetwork, config: FineTuningConfig, hint_map: nn.Linear | None) -> torch.optim.Optimizer:
+def _optimizer(network: HeadedNetwork, config: FineTuningConfig, hint_map: nn.Linear | None) -> torch.optim.Optimizer:
     trainable = [parameter for parameter in network.backbone.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trainable if parameter.ndim > 1]
     vectors = [parameter for parameter in trainable if parameter.ndim <= 1]
@@ -361,7 +364,7 @@ def _optimizer(network: EncoderNetwork, config: FineTuningConfig, hint_map: nn.L
         {"params": vectors, "lr": config.lr, "weight_decay": 0.0},
         {"params": head, "lr": config.head_lr, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, fused=True)
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
 def _plan_batches(batch: TrainingRows, config: FineTuningConfig, rng: np.random.Generator) -> list[NDArray[np.intp]]:

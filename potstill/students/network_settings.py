@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from potstill.models.device import device_of
-from potstill.students.backbone import EncoderNetwork
+from potstill.students.backbone import HeadedNetwork
 
 
 @contextmanager
-def frozen_embeddings(network: EncoderNetwork, enabled: bool) -> Iterator[None]:
+def frozen_embeddings(network: HeadedNetwork, enabled: bool) -> Iterator[None]:
     """Inside the block the word embeddings are not trained, if `enabled`."""
     embeddings = list(network.backbone.get_input_embeddings().parameters()) if enabled else []
     frozen = [parameter for parameter in embeddings if parameter.requires_grad]
@@ -25,7 +25,7 @@ def frozen_embeddings(network: EncoderNetwork, enabled: bool) -> Iterator[None]:
 
 
 @contextmanager
-def eager_attention(network: EncoderNetwork) -> Iterator[None]:
+def eager_attention(network: HeadedNetwork) -> Iterator[None]:
     """Inside the block attention is computed as plain matrix products, without dropout on its weights, on a CPU.
 
     On a CPU the fused kernel, and the T x T random numbers per head of its dropout, take a fifth of a step on news

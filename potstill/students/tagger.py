@@ -99,7 +99,9 @@ class TaggerStudent(EntityStudent):
         fit_info: what the last `fit` did.
     """
 
-    capabilities = StudentCapabilities(task_kinds=frozenset({"text2text"}), pretrained=True)
+    capabilities = StudentCapabilities(
+        task_kinds=frozenset({"text2text"}), output_forms=frozenset({"entities"}), pretrained=True
+    )
 
     def __init__(self, config: StudentConfig) -> None:
         if config.kind != "text2text":

@@ -21,7 +21,7 @@ from potstill.models.device import device_of
 from potstill.models.entity_decoding import find_entities, gather_units
 from potstill.models.tokens.tokenizer import Ids, length_batches, pad_batch
 from potstill.models.word_units import EncodedUnits
-from potstill.students.backbone import EncoderNetwork, autocast, init_network, load_network
+from potstill.students.backbone import EncoderNetwork, HeadedNetwork, autocast, init_network, load_network
 from potstill.students.base import Floats
 
 TIE_WEIGHT = 1e-4  # of the cross-entropy beside entity F1
@@ -98,7 +98,7 @@ class TaggedWindows:
         """These rows only."""
         return replace(self, ids=[self.ids[row] for row in rows], labels=[self.labels[row] for row in rows])
 
-    def block_loss(self, network: EncoderNetwork, pad_id: int, hint_map: nn.Linear | None, dropout: float) -> Tensor:
+    def block_loss(self, network: HeadedNetwork, pad_id: int, hint_map: nn.Linear | None, dropout: float) -> Tensor:
         """See `TrainingRows`: the mean cross-entropy of a window's units, summed over the windows."""
         assert isinstance(network, TaggerNetwork)
         device = device_of(network)
@@ -112,8 +112,9 @@ class TaggedWindows:
         known = (labels != UNLABELLED).sum(1).clamp(min=1)
         return (losses.sum(1) / known).sum()
 
-    def validation_loss(self, network: EncoderNetwork, pad_id: int) -> float:
+    def validation_loss(self, network: HeadedNetwork, pad_id: int) -> float:
         """See `TrainingRows`: 1 - micro F1 of the validation texts; of equal ones the smaller cross-entropy counts."""
+        assert isinstance(network, EncoderNetwork)
         assert self.validation is not None
         found = self.validation
         scores = unit_scores(network, found.encoded, pad_id, low_precision=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class _WithEmbedding(nn.Module):
         return self.network.head(embedding), embedding
 
 
-def write_torch_onnx(network: nn.Module, file: Path, *, embedding: bool = False) -> None:
+def write_torch_onnx(network: Any, file: Path, *, embedding: bool = False) -> None:
     """Write the graph `input_ids, attention_mask (B, T) int64 -> logits (B, K) float32`.
 
     Uses torch.export: the tracing exporter silently fixes the shapes of transformers' masks.
@@ -41,12 +42,70 @@ def write_torch_onnx(network: nn.Module, file: Path, *, embedding: bool = False)
         file: of the graph.
         embedding: whether `sentence_embedding (B, D) float32` is a second output; for networks with `embed` and `head`.
     """
-    backbone: Any = network.backbone
     # Two rows of unequal length: with a mask of ones the exporter would take the mask for a constant.
     ids = torch.full((2, 7), 5, dtype=torch.int64)
     mask = torch.ones((2, 7), dtype=torch.int64)
     mask[1, 4:] = 0
     dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    _write(
+        network.backbone,
+        file,
+        _Traced(
+            _WithEmbedding(network.eval()).eval() if embedding else network.eval(),
+            (ids, mask),
+            ["input_ids", "attention_mask"],
+            ["logits", "sentence_embedding"] if embedding else ["logits"],
+            {"input_ids": dynamic, "attention_mask": dynamic},
+        ),
+    )
+
+
+def write_decoder_onnx(network: Any, file: Path) -> None:
+    """Write the graph of one step of decoding of a `CausalNetwork` of L layers.
+
+    `input_ids (B, T)`, `attention_mask (B, P + T)` int64 and `past_key_values.N.key`, `.value` (B, H, P, D) float32,
+    where P may be 0, -> `logits (B, 1, V)` of the last position and `present.N.key`, `.value` (B, H, P + T, D). The
+    names are those of other exporters.
+
+    Args:
+        network: the network.
+        file: of the graph.
+    """
+    ids = torch.full((2, 4), 5, dtype=torch.int64)
+    mask = torch.ones((2, 7), dtype=torch.int64)
+    mask[1, :2] = 0
+    past = [torch.zeros(2, each.shape[1], 3, each.shape[3]) for each in network.no_past(2)]
+    auto = torch.export.Dim.AUTO
+    names = [f"{n}.{part}" for n in range(len(past) // 2) for part in ("key", "value")]
+    _write(
+        network.backbone,
+        file,
+        _Traced(
+            network.eval(),
+            (ids, mask, past),
+            ["input_ids", "attention_mask", *(f"past_key_values.{name}" for name in names)],
+            ["logits", *(f"present.{name}" for name in names)],
+            {
+                "input_ids": {0: auto, 1: auto},
+                "attention_mask": {0: auto, 1: auto},
+                "past": [{0: auto, 2: auto} for _ in past],
+            },
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """What is exported: a network, inputs to trace it with, the names of inputs and outputs, and dynamic sizes."""
+
+    network: nn.Module
+    inputs: tuple[Any, ...]
+    input_names: list[str]
+    output_names: list[str]
+    dynamic_shapes: dict[str, Any]
+
+
+def _write(backbone: Any, file: Path, traced: _Traced) -> None:
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     attention = backbone.config._attn_implementation
@@ -58,13 +117,13 @@ def write_torch_onnx(network: nn.Module, file: Path, *, embedding: bool = False)
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                _WithEmbedding(network.eval()).eval() if embedding else network.eval(),
-                (ids, mask),
+                traced.network,
+                traced.inputs,
                 str(file),
-                input_names=["input_ids", "attention_mask"],
-                output_names=["logits", "sentence_embedding"] if embedding else ["logits"],
+                input_names=traced.input_names,
+                output_names=traced.output_names,
                 opset_version=OPSET,
-                dynamic_shapes={"input_ids": dynamic, "attention_mask": dynamic},
+                dynamic_shapes=traced.dynamic_shapes,
                 dynamo=True,
                 external_data=False,
                 verbose=False,

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, TaskKind
+from potstill.data.task import Answer, GenerationRequest, LabelledText, OutputForm, Task, TaskKind
 from potstill.ledger.prices import Category, ExactPrice, Price, Usage
 from potstill.registry import Options
 from potstill.teachers.price_options import PriceOptions
@@ -40,6 +40,7 @@ class TeacherCapabilities:
         labels_per_call: requests for one label that one `generate` takes at once, as the `parts` of a request.
         texts_per_label: texts of one label that are best asked for together, if their number is not prescribed.
         task_kinds: tasks it answers.
+        output_forms: of text-to-text tasks, the forms of answers it gives.
         picks_examples: it chooses by itself which gold examples to show, so it is given as many as there are.
         soft_labels: its scores can say how unsure it is.
         batch_discount: its provider has a batch queue at a lower price.
@@ -56,6 +57,7 @@ class TeacherCapabilities:
     labels_per_call: int = 1
     texts_per_label: int = 1
     task_kinds: frozenset[TaskKind] = frozenset({"single", "pair"})
+    output_forms: frozenset[OutputForm] = frozenset()
     picks_examples: bool = False
     soft_labels: bool = True
     batch_discount: bool = False

@@ -393,5 +393,7 @@ def open_by_task(setup: TeacherSetup) -> Teacher:
     return LocalEntityTeacher(f"local:{setup.model or DEFAULT_MODEL}", setup, settings, found, _price(setup.prices))
 
 
-CAPABILITIES = TeacherCapabilities(generates=True, task_kinds=TASK_KINDS | {"text2text"})
+CAPABILITIES = TeacherCapabilities(
+    generates=True, task_kinds=TASK_KINDS | {"text2text"}, output_forms=frozenset({"entities"})
+)
 KIND = TeacherKind(open_by_task, CAPABILITIES, LocalOptions)

@@ -75,7 +75,12 @@ class LocalEntityTeacher:
     greenlet_safe = False
     simulated = False
     needs_prior_correction = False
-    capabilities = TeacherCapabilities(task_kinds=frozenset({"text2text"}), writes_answers=True, soft_labels=False)
+    capabilities = TeacherCapabilities(
+        task_kinds=frozenset({"text2text"}),
+        output_forms=frozenset({"entities"}),
+        writes_answers=True,
+        soft_labels=False,
+    )
 
     def __init__(
         self, name: str, setup: TeacherSetup, settings: LocalEntitySettings, found: Weights, price: Price

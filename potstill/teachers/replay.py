@@ -57,7 +57,10 @@ from potstill.teachers.replay_label_sets import Truth, replay_label_set
 Floats = NDArray[np.float64]
 MIN_PROBABILITY = 1e-6
 REPLAY_CAPABILITIES = TeacherCapabilities(
-    generates=True, reads_feedback=True, task_kinds=frozenset({"single", "pair", "multi", "text2text"})
+    generates=True,
+    reads_feedback=True,
+    task_kinds=frozenset({"single", "pair", "multi", "text2text"}),
+    output_forms=frozenset({"entities"}),
 )
 SERVED_FILE = "replay_served.json"  # in the folder of a run
 

@@ -112,7 +112,9 @@ class EntityReplayTeacher:
     simulated = True
     needs_prior_correction = False
     greenlet_safe = False
-    capabilities = TeacherCapabilities(task_kinds=frozenset({"text2text"}), soft_labels=False)
+    capabilities = TeacherCapabilities(
+        task_kinds=frozenset({"text2text"}), output_forms=frozenset({"entities"}), soft_labels=False
+    )
 
     def __init__(
         self,

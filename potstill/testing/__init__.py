@@ -14,6 +14,7 @@ from potstill.testing.checks import ODD_TEXTS, run_contract
 from potstill.testing.engine import EngineContract
 from potstill.testing.entity_student import EntityStudentContract
 from potstill.testing.entity_teacher import EntityTeacherContract
+from potstill.testing.free_text_student import FreeTextStudentContract
 from potstill.testing.recipe import RecipeContract
 from potstill.testing.student import MultiLabelStudentContract, PairStudentContract, StudentContract
 from potstill.testing.teacher import TeacherContract
@@ -23,6 +24,7 @@ __all__ = [
     "EngineContract",
     "EntityStudentContract",
     "EntityTeacherContract",
+    "FreeTextStudentContract",
     "MultiLabelStudentContract",
     "PairStudentContract",
     "RecipeContract",

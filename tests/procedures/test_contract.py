@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from potstill.data.task import Task
 from potstill.procedures import REGISTRY
 from potstill.procedures.base import Recipe
 from potstill.procedures.kinds import recipe_kind
@@ -105,5 +106,5 @@ def test_a_recipe_refuses_a_task_it_cannot_do_and_names_those_that_can():
 
     spec = Spec.from_dict({"budget": 1, "procedure": "annotate"})
     with pytest.raises(BadSpec, match="'annotate' cannot do a task of the kind 'multi'") as refused:
-        recipe_kind("annotate").check(spec, "multi")
+        recipe_kind("annotate").check(spec, Task(("a", "b"), kind="multi"))
     assert "finetune, kd, prompt" in refused.value.hint

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from potstill.bundle.bundle import TRY_OUT_TEXTS, Bundle
-from potstill.bundle.entity_bundle import EntityBundle
+from potstill.bundle.bundle import TRY_OUT_TEXTS
 from potstill.bundle.export.fold_calibration import fold_calibration
 from potstill.bundle.export.model_card import CARD_FILE, write_model_card
 from potstill.bundle.layout import CONFIG_FILES, FP32, INT8, OLD_FP32, OLD_INT8, TRANSFORMERS_WEIGHTS
-from potstill.bundle.load import load
+from potstill.bundle.load import AnyBundle, load
 from potstill.bundle.record import RECORD_FILE, BundleRecord, list_files, write_record
 from potstill.data.atomic import atomic_folder
 from potstill.data.pairs import join_pair
@@ -25,7 +24,7 @@ FILE_MODE = 0o644  # a container may serve them as another user
 NEW_NAMES = {OLD_FP32: FP32, OLD_INT8: INT8}
 
 
-def copy_bundle(bundle: Bundle | EntityBundle, folder: Path, *, slim: bool = False) -> Bundle | EntityBundle:
+def copy_bundle(bundle: AnyBundle, folder: Path, *, slim: bool = False) -> AnyBundle:
     """Write a copy of a bundle.
 
     Args:

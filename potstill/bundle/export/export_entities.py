@@ -7,20 +7,16 @@ loses at most half a point of entity F1 and is faster here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
-from potstill.bundle.entity_bundle import EntityBundle, load_entities
-from potstill.bundle.export.copy_bundle import check_replaceable, finish
-from potstill.bundle.export.export import CHECK_TEXTS, EDGE_CASES, NO_INT8_TEXTS, export_graph
+from potstill.bundle.entity_bundle import EntityBundle
+from potstill.bundle.export.export import CHECK_TEXTS, EDGE_CASES
+from potstill.bundle.export.export_form import FormChecks, export_form
 from potstill.bundle.export.parity import PARITY_TEXTS, TOLERANCE
 from potstill.bundle.export.quantize import TIMED_TEXTS, decide_int8, measure_speedup, write_int8
-from potstill.bundle.layout import INT8
-from potstill.bundle.record import BundleRecord, ParityCheck, QuantizationResult, list_files
-from potstill.data.atomic import atomic_folder
+from potstill.bundle.record import BundleRecord, ParityCheck, QuantizationResult
 from potstill.data.task import Task
 from potstill.errors import BadData
 from potstill.evaluation.text2text.entities import Entities, entity_counts, micro_f1
@@ -49,18 +45,14 @@ def export_entities(
         BadData: the exported graph does not give what the student gives; nothing was written.
         RunNotFound: the folder holds something that is not a bundle.
     """
-    check_replaceable(folder)
-    with atomic_folder(folder) as fresh:
-        record = export_graph(student, fresh, task)
-        record = replace(record, notes=(*_notes(record), *record.notes))
-        exact = EntityBundle(fresh, record)
-        record = replace(record, parity=_check_parity(student, exact, check.texts[:PARITY_TEXTS]))
-        record = _try_int8(exact, record, MarkedTexts(check.texts[:CHECK_TEXTS], check.entities[:CHECK_TEXTS]))
-        if complete is not None:
-            record = complete(EntityBundle(fresh, record))
-            record = replace(record, metrics={n: s for n, s in record.metrics.items() if isfinite(s.value)})
-        finish(fresh, record)
-    return load_entities(folder)
+    some = MarkedTexts(check.texts[:CHECK_TEXTS], check.entities[:CHECK_TEXTS])
+    checks = FormChecks[EntityBundle](
+        parity=lambda exact: _check_parity(student, exact, check.texts[:PARITY_TEXTS]),
+        write_int8=lambda exact, target: write_int8(exact, target, some.texts),
+        accept_int8=(lambda exact, small: _accept_int8(exact, small, some)) if len(some) else None,
+        notes=_notes,
+    )
+    return export_form(student, folder, task=task, kind=EntityBundle, checks=checks, complete=complete)
 
 
 def _notes(record: BundleRecord) -> tuple[str, ...]:
@@ -93,19 +85,6 @@ def _check_parity(student: EntityStudent, bundle: EntityBundle, texts: Sequence[
 def _difference(ours: Sequence[Floats], theirs: Sequence[Floats]) -> float:
     pairs = zip(ours, theirs, strict=True)
     return max((float(np.abs(one - other).max()) for one, other in pairs if one.size), default=0.0)
-
-
-def _try_int8(exact: EntityBundle, record: BundleRecord, check: MarkedTexts) -> BundleRecord:
-    if not len(check):
-        return replace(record, notes=(*record.notes, NO_INT8_TEXTS))
-    write_int8(exact, exact.folder / INT8, check.texts)
-    files = list_files(exact.folder)
-    result = _accept_int8(exact, EntityBundle(exact.folder, replace(record, files=files), graph=INT8), check)
-    record = replace(record, int8=result, notes=(*record.notes, result.reason))
-    if result.accepted:
-        return replace(record, graph=INT8, files=files)
-    (exact.folder / INT8).unlink()
-    return record
 
 
 def _accept_int8(exact: EntityBundle, small: EntityBundle, check: MarkedTexts) -> QuantizationResult:

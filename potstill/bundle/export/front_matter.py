@@ -24,7 +24,12 @@ METRICS = {
     "entity_f1": ("f1", "Entity F1"),
     "macro_f1": ("f1", "Macro F1"),
     "micro_f1": ("f1", "Micro F1"),
+    "exact_match": ("exact_match", "Exact match"),
+    "token_f1": ("f1", "Token F1"),
+    "rouge_l": ("rouge", "ROUGE-L"),
+    "bleu": ("bleu", "BLEU"),
 }
+TASKS = {None: "text-classification", "entities": "token-classification", "free": "text-generation"}
 
 
 def front_matter(folder: Path, record: BundleRecord) -> Iterator[str]:
@@ -69,7 +74,7 @@ def _facts(folder: Path, record: BundleRecord) -> dict[str, Any]:
 
 def _task_of(record: BundleRecord) -> str:
     """The hub's name of the task."""
-    return "text-classification" if record.task.output is None else "token-classification"
+    return TASKS[record.task.form]
 
 
 def _evaluation(record: BundleRecord, names: Sequence[str]) -> JsonObject:

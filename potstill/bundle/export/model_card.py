@@ -33,7 +33,8 @@ def write_model_card(folder: Path, record: BundleRecord, name: str = "this-folde
 
 def _lines(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     yield from _usage(folder, record, name)
-    yield from ("", "## Labels" if record.task.output is None else "## Types of entities", "")
+    if record.task.labels:
+        yield from ("", "## Labels" if record.task.form is None else "## Types of entities", "")
     for label in record.task.labels:
         described = record.task.descriptions.get(label)
         yield f"- {_plain(label)}" + (f": {_plain(described)}" if described else "")
@@ -44,7 +45,7 @@ def _lines(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     yield from (f"- {_plain(note)}" for note in record.notes)
     yield from _guarantees(record)
     config = record.preprocessor.config
-    if record.task.output is not None:
+    if record.task.form == "entities":
         yield f"- It reads all of a text, in windows of {config['max_length']} tokens."
     elif "max_length" in config:
         yield f"- {LENGTH_NOTES[config.get('long', 'head')].format(config['max_length'])}"
@@ -56,10 +57,12 @@ def _usage(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     yield f"# {_plain(record.task.name)}"
     yield ""
     n, made = len(record.task.labels), f"made with {record.made_by} on {record.made_at}"
-    if record.task.output is None:
-        yield f"A text classifier with {n} labels, {made}."
-    else:
-        yield f"Finds entities of {n} type{'s' * (n != 1)} in a text, {made}."
+    does = {
+        None: f"A text classifier with {n} labels",
+        "entities": f"Finds entities of {n} type{'s' * (n != 1)} in a text",
+        "free": "Answers a text in words",
+    }
+    yield f"{does[record.task.form]}, {made}."
     given = '("a text", "another")' if pairs else '"a text"'
     yield from ("", "```python", "import potstill", f'potstill.load("{name}").predict([{given}])', "```")
     if (folder / TRANSFORMERS_WEIGHTS).exists():
@@ -109,7 +112,10 @@ def _guarantees(record: BundleRecord) -> Iterator[str]:
             f"calibration error {ece.value:.1%} (95 % interval {ece.low:.1%} to {ece.high:.1%})."
         )
         yield "- `predict_sets(texts, coverage=0.9)` gives label sets that contain the right label nine times in ten."
-    elif record.task.output is not None:
+    elif record.task.form == "free":
+        limit = record.preprocessor.config["max_tokens"]
+        yield f"- `predict` gives an answer to each text, of {limit} tokens at most, the most probable token each time."
+    elif record.task.form == "entities":
         yield "- `predict` gives the entities of each text: start, end, type, text and confidence."
         yield "- A confidence is the mean probability of an entity's words; it orders entities, and is no frequency."
     elif record.task.kind != "multi" and record.temperature == 1.0:

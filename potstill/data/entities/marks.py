@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeGuard
 
+from potstill.data.text2text_rows import UnreadableAnswerError
 from potstill.evaluation.text2text.entities import Entities, Entity
 
 _STARTS, _ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
@@ -23,7 +24,7 @@ UTF16 = "utf-16"  # the `units` of a mark, if they are no characters
 MAX_SHOWN = 40  # characters of a word in a message
 
 
-class UnreadableMarksError(ValueError):
+class UnreadableMarksError(UnreadableAnswerError):
     """Marks that are no entities of their text; the message is the end of a sentence ("has an entity ...")."""
 
 

@@ -1,4 +1,4 @@
-"""Decides whether a run's task is one of entities: as the user says, or by the form of the data."""
+"""Decides whether a run's task is text to text: as the user says, or of entities by the form of the data."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class FoundTask:
     sentences: tuple[str, ...] = ()
 
 
-def find_entity_task(task: TaskSpec, sources: Mapping[str, Any], options: PoolOptions) -> FoundTask:
+def find_form_task(task: TaskSpec, sources: Mapping[str, Any], options: PoolOptions) -> FoundTask:
     """The form of the answers that the user named, or that the first source has.
 
     Raises:
         BadData: what `read_tables` raises.
         BadSpec: a text-to-text task whose form is neither named nor seen.
     """
-    if task.form is not None:
-        return FoundTask(Output(task.form), sources)
+    if task.output is not None:
+        return FoundTask(task.output, sources)
     if task.kind not in (None, "text2text") or options.text_b or (task.kind is None and options.label_separator):
         return FoundTask(None, sources)
     tables = read_tables(sources, options)
@@ -48,6 +48,6 @@ def find_entity_task(task: TaskSpec, sources: Mapping[str, Any], options: PoolOp
     if task.kind == "text2text":
         raise BadSpec(
             f"The task is text2text, and {first.name} does not show the form of its answers.",
-            "Name it; spans with a type are --form entities",
+            "Name it; spans with a type are --form entities, and answers in words --form free",
         )
     return FoundTask(None, tables)

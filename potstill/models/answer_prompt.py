@@ -1,0 +1,120 @@
+"""Texts -> prompts of token ids, and token ids of answers -> texts, the same in training and in serving.
+
+A prompt is the task's instruction in a line, the text in the next, and an arrow in the last. The answer follows after a
+blank, and the token that ends a document ends it. Needs numpy and tokenizers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from potstill.data.task import JsonObject
+from potstill.errors import BadSpec
+from potstill.models.cloze_pattern import EncodedPatterns, PatternLayout, PatternTokenizer, tokenizer_from_json
+from potstill.models.greedy_decoding import DecodingLimits
+from potstill.models.tokens.tokenizer import Ids
+
+ARROW = "\n->"
+MIN_TEXT_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class AnswerPrompt:
+    """The token ids around a text, and when its answer ends.
+
+    Attributes:
+        layout: the prompt.
+        stop_id: id of the token that ends an answer.
+        max_tokens: tokens of an answer at most.
+    """
+
+    layout: PatternLayout
+    stop_id: int
+    max_tokens: int
+
+    @property
+    def limits(self) -> DecodingLimits:
+        """When decoding ends."""
+        return DecodingLimits((self.stop_id,), self.max_tokens, self.layout.pad_id)
+
+    def to_json(self) -> JsonObject:
+        """JSON values; `from_json` reads them."""
+        return {**self.layout.to_json(), "stop_id": self.stop_id, "max_tokens": self.max_tokens}
+
+    @classmethod
+    def from_json(cls, record: JsonObject) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(PatternLayout.from_json(record), int(record["stop_id"]), int(record["max_tokens"]))
+
+
+class AnswerTokenizer:
+    """A tokenizer, and the prompt around each text.
+
+    Args:
+        tokenizer: the content of a `tokenizer.json` of the Hugging Face `tokenizers` library.
+        prompt: the prompt.
+
+    Raises:
+        RunNotFound: the tokenizer is damaged.
+        MissingExtra: the tokenizers library is not installed.
+    """
+
+    def __init__(self, tokenizer: str, prompt: AnswerPrompt) -> None:
+        self.prompt = prompt
+        self.tokenizer = tokenizer
+        self._patterns = PatternTokenizer(tokenizer, prompt.layout)
+        self._plain: Any = tokenizer_from_json(tokenizer)
+
+    def encode(self, texts: Sequence[str]) -> EncodedPatterns:
+        """N texts -> the token ids of their prompts, line breaks as spaces; a long text keeps its head."""
+        return self._patterns.encode(texts)
+
+    def encode_answers(self, answers: Sequence[str]) -> list[Ids]:
+        """N answers -> their token ids and the end; nothing is cut."""
+        written = [f" {answer.strip()}".encode("utf-8", "replace").decode("utf-8") for answer in answers]
+        encodings = self._plain.encode_batch_fast(written, add_special_tokens=False)
+        return [np.array([*each.ids, self.prompt.stop_id], dtype=np.int64) for each in encodings]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer's tokens."""
+        return str(self._plain.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def with_max_tokens(self, max_tokens: int) -> AnswerTokenizer:
+        """The same, with answers of at most so many tokens."""
+        return AnswerTokenizer(self.tokenizer, replace(self.prompt, max_tokens=max_tokens))
+
+
+def make_prompt(
+    tokenizer: str, instruction: str, prefix_ids: Sequence[int], stop_id: int, *, max_length: int, max_tokens: int
+) -> AnswerPrompt:
+    """The prompt of a task.
+
+    Args:
+        tokenizer: the content of a `tokenizer.json`.
+        instruction: of the task; may be empty.
+        prefix_ids: what the model begins a document with.
+        stop_id: what it ends one with.
+        max_length: tokens of a prompt at most.
+        max_tokens: tokens of an answer at most.
+
+    Raises:
+        BadSpec: no room is left for a text.
+    """
+    encoder = tokenizer_from_json(tokenizer)
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(encoder.encode(text, add_special_tokens=False).ids) if text else ()
+
+    instruction = " ".join(instruction.split())
+    before = ids(f"{instruction}\n") if instruction else ()
+    layout = PatternLayout((*prefix_ids, *before), ids(ARROW), "", max_length)
+    if max_length - len(layout.prefix_ids) - len(layout.suffix_ids) < MIN_TEXT_TOKENS:
+        raise BadSpec(
+            f"A prompt of {max_length} tokens has no room for a text beside the instruction.",
+            "Set a larger max_length under [student], or a shorter instruction.",
+        )
+    return AnswerPrompt(layout, stop_id, max_tokens)
