@@ -121,3 +121,16 @@ def minilm(weights_of: Callable[[str], Path]) -> Path:
 def potion(weights_of: Callable[[str], Path]) -> Path:
     """potion-base-8M: a folder of static vectors."""
     return weights_of("potion-8m")
+
+
+@pytest.fixture(scope="session")
+def free_text_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished run of a tiny causal student that answers in words, beside the files it was made from."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from support.answered import write_run
+
+    from potstill.api import distill
+
+    folder = tmp_path_factory.mktemp("answers")
+    return distill(write_run(folder), out=folder / "run")

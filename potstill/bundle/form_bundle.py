@@ -5,6 +5,7 @@ Siblings of `Bundle`: the same folder, record and checks. Needs numpy, onnxrunti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -70,11 +71,12 @@ class FormBundle(Generic[PreprocessorT]):
             BadInput: the bundle is of another task; or fewer than one thread.
         """
 
-        def make(folder: Path, record: BundleRecord, chosen: str, n_threads: int) -> Self:
+        def make(folder: Path, record: BundleRecord, chosen: str, n_threads: int) -> Any:
             check_form(folder, record.task, cls.form)
             return cls(folder, record, graph=chosen, threads=n_threads)
 
-        return open_folder(path, make, verify=verify, threads=threads, graph=graph)
+        bundle: Self = open_folder(path, make, verify=verify, threads=threads, graph=graph)
+        return bundle
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle or a copy is the folder's path, opened again: a session of onnxruntime cannot be pickled."""
@@ -96,6 +98,10 @@ class FormBundle(Generic[PreprocessorT]):
         needed = [RECORD_FILE, *self.record.needed_files(self.graph)]
         return sum((self.folder / name).stat().st_size for name in needed) / 1e6
 
+    def predict(self, texts: Sequence[str]) -> list[Any]:
+        """What the student gives for each of N texts, in their order."""
+        raise NotImplementedError
+
     def try_out(self) -> None:
         """Predict two texts. Raises BadData, or the error of a library, if the files do not fit together."""
         raise NotImplementedError
@@ -115,5 +121,5 @@ class FormBundle(Generic[PreprocessorT]):
         return flat
 
 
-def _reopen(kind: type[FormBundle[Any]], folder: str, graph: str, threads: int) -> FormBundle[Any]:
+def _reopen(kind: Any, folder: str, graph: str, threads: int) -> Any:
     return kind.open(folder, graph=graph, threads=threads)

@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import exp
-from pathlib import Path
 
 from potstill.bundle.bundle import TRY_OUT_TEXTS
 from potstill.bundle.form_bundle import FormBundle
 from potstill.bundle.onnx_decoder import OnnxDecoder
 from potstill.bundle.preprocessors import PromptPreprocessor
-from potstill.bundle.record import BundleRecord
 from potstill.bundle.text_inputs import read_inputs
 from potstill.models.greedy_decoding import Floats, GeneratedAnswer, forced_scores, generate_ids
 from potstill.models.tokens.tokenizer import check_texts
@@ -30,10 +28,6 @@ class FreeTextBundle(FormBundle[PromptPreprocessor]):
 
     form = "free"
     preprocessor_type = PromptPreprocessor
-
-    def __init__(self, folder: Path, record: BundleRecord, *, graph: str = "", threads: int = 1) -> None:
-        super().__init__(folder, record, graph=graph, threads=threads)
-        self._decoder = OnnxDecoder(self.session, self.graph)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The answer to each of N texts, in their order.
@@ -60,7 +54,7 @@ class FreeTextBundle(FormBundle[PromptPreprocessor]):
     def forced_logits(self, texts: Sequence[str], answers: Sequence[str]) -> list[Floats]:
         """N arrays (A_i, V) of scores of the tokens of given answers and their end, each after those before it."""
         prompts, written = self.preprocessor.encode(texts), self.preprocessor.encode_answers(answers)
-        return forced_scores(self._decoder, prompts, written)
+        return forced_scores(OnnxDecoder(self.session, self.graph), prompts, written)
 
     def try_out(self) -> None:
         """Begin to answer two texts. Raises BadData, or the error of a library, if the files do not fit together."""
@@ -69,7 +63,9 @@ class FreeTextBundle(FormBundle[PromptPreprocessor]):
     def _generate(self, texts: Sequence[str], max_tokens: int) -> list[GeneratedAnswer]:
         check_texts(texts)
         limits = replace(self.preprocessor.prompt.limits, max_tokens=max_tokens)
-        found = generate_ids(self._decoder, self.preprocessor.encode(texts), limits, threads=self.threads)
+        found = generate_ids(
+            OnnxDecoder(self.session, self.graph), self.preprocessor.encode(texts), limits, threads=self.threads
+        )
         return [
             GeneratedAnswer(self.preprocessor.decode(each.ids), exp(each.log_prob), each.complete) for each in found
         ]

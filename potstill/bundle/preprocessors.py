@@ -188,6 +188,10 @@ class PromptPreprocessor:
             self.truncated += encoded.truncated
         return encoded.ids
 
+    def is_cut(self, text: str) -> bool:
+        """Whether a text keeps only its beginning."""
+        return bool(self._tokens.encode([text]).truncated)
+
     def encode_answers(self, answers: Sequence[str]) -> list[Ids]:
         """The token ids of N answers and their ends."""
         return self._tokens.encode_answers(answers)
@@ -209,5 +213,5 @@ PREPROCESSORS: dict[str, Callable[[Path, JsonObject], Preprocessor]] = {
     "features": FeaturePreprocessor,
     "pattern": PatternPreprocessor,
     "units": UnitPreprocessor,
-    "prompt": PromptPreprocessor,
+    "prompts": PromptPreprocessor,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.data.entities.answers import check_entity_answer, read_entity_answer
+from potstill.data.free_text.answers import check_free_text_answer, read_free_text_answer
 from potstill.data.task import Answer, OutputForm, Task, read_answer
 
 
@@ -23,7 +24,10 @@ class AnswerForm:
     check: Callable[[Answer], Answer]
 
 
-FORMS: dict[OutputForm, AnswerForm] = {"entities": AnswerForm(read_entity_answer, check_entity_answer)}
+FORMS: dict[OutputForm, AnswerForm] = {
+    "entities": AnswerForm(read_entity_answer, check_entity_answer),
+    "free": AnswerForm(read_free_text_answer, check_free_text_answer),
+}
 
 
 def answer_form(task: Task) -> AnswerForm:

@@ -34,7 +34,7 @@ from potstill.procedures.base import (
     quote_answers,
     require_pool,
 )
-from potstill.procedures.kd_entities import kd_entities, quote_kd_entities
+from potstill.procedures.kd_forms import kd_entities, kd_free_text, quote_kd_form
 from potstill.procedures.label_correction import GoldPredictions, add_name_opinion, correct_soft_labels
 from potstill.procedures.soft_labels import calibrate_teacher, gold_row_weight, open_kd_teacher
 from potstill.registry import Options
@@ -44,6 +44,7 @@ from potstill.run.run import Run
 from potstill.run.spec import Spec
 from potstill.students.base import FeatureHint, Floats, RowTrust, Student
 from potstill.students.entity_student import EntityStudent
+from potstill.students.free_text_student import FreeTextStudent
 from potstill.teachers.base import Teacher
 from potstill.teachers.trained import StudentTeacher
 
@@ -212,12 +213,23 @@ def quote_kd(request: QuoteInputs[KdOptions]) -> tuple[Ask, ...]:
 
 
 def kd_on_entities(run: Run) -> EntityStudent:
-    """See `kd_entities.kd_entities`. Raises BadSpec for an option that is about scores."""
+    """See `kd_forms.kd_entities`. Raises BadSpec for an option that is about scores."""
+    return kd_entities(run, _form_gold_weight(run))
+
+
+def kd_on_free_text(run: Run) -> FreeTextStudent:
+    """See `kd_forms.kd_free_text`. Raises BadSpec for an option that is about scores."""
+    return kd_free_text(run, _form_gold_weight(run))
+
+
+def _form_gold_weight(run: Run) -> float | None:
+    """How often a gold text counts beside answers without scores; None for a fifth of all."""
     options = RECIPE.read_options(run.spec)
     given = [name for name in ("temperature", "hint_weight", "n_neighbors") if name in options.model_fields_set]
     if given:
-        raise BadSpec(f"{given[0]} is about scores of labels, and this task is of entities.", f"Leave {given[0]} out.")
-    return kd_entities(run, None if options.gold_weight == "auto" else options.gold_weight)
+        of = "of entities" if run.task.form == "entities" else "of answers in words"
+        raise BadSpec(f"{given[0]} is about scores of labels, and this task is {of}.", f"Leave {given[0]} out.")
+    return None if options.gold_weight == "auto" else options.gold_weight
 
 
 RECIPE = Recipe(
@@ -226,5 +238,8 @@ RECIPE = Recipe(
     KdOptions,
     ANY_TASK,
     quote=quote_kd,
-    forms={"entities": FormRecipe(kd_on_entities, quote_kd_entities)},
+    forms={
+        "entities": FormRecipe(kd_on_entities, quote_kd_form),
+        "free": FormRecipe(kd_on_free_text, quote_kd_form),
+    },
 )

@@ -10,16 +10,17 @@ from potstill.bundle.entity_bundle import EntityBundle
 from potstill.bundle.export.export_entities import export_entities
 from potstill.bundle.record import BundleRecord
 from potstill.data.entities.pool import EntitySubset
-from potstill.evaluation.metrics import Score
+from potstill.evaluation.metrics import EvaluationResult, Score
 from potstill.evaluation.text2text.entities import Entities, compute_entity_metrics, compute_entity_scores
 from potstill.evaluation.text2text.known_words import learn_words
 from potstill.models.bio import ScoredEntities
-from potstill.reports.evaluate_entity_teacher import evaluate_entity_teacher
 from potstill.reports.evaluate_form import N_SAMPLES, FormEvaluation, FormMeasures
+from potstill.reports.evaluate_form_teacher import AskedAnswers, FormTeacher, evaluate_form_teacher
 from potstill.reports.records import Baseline, SamplePrediction
-from potstill.run.entity_verbs import entity_pool, marked_texts
+from potstill.run.entity_verbs import ask_entities, entity_pool, marked_texts
 from potstill.run.run import Run
 from potstill.students.entity_student import EntityStudent
+from potstill.teachers.base import Teacher
 
 
 def _export(run: Run, student: EntityStudent, complete: Callable[[EntityBundle], BundleRecord]) -> EntityBundle:
@@ -44,17 +45,29 @@ def _metrics(run: Run, found: list[ScoredEntities]) -> Mapping[str, Score]:
 
 def _measure(run: Run, found: list[ScoredEntities]) -> FormMeasures:
     test = entity_pool(run).subset("test")
-    teacher, by_teacher = evaluate_entity_teacher(run, test)
+    asked = _evaluate_teacher(run, test)
     if not len(test):
-        return FormMeasures(teacher=teacher)
+        return FormMeasures(teacher=asked.summary)
     predicted = [each.entities for each in found]
     return FormMeasures(
         result=compute_entity_metrics(test.entities, predicted, run.task.labels),
         entities=compute_entity_scores(test.texts, test.entities, predicted, run.task.labels),
-        teacher=teacher,
+        teacher=asked.summary,
         baselines=tuple(_baselines(run, test)),
-        samples=tuple(_samples(run, test, found, by_teacher)),
+        samples=tuple(_samples(run, test, found, asked.answers)),
     )
+
+
+def _evaluate_teacher(run: Run, test: EntitySubset) -> FormTeacher[Entities]:
+    def ask(teacher: Teacher, texts: Sequence[str]) -> AskedAnswers[Entities]:
+        answers = ask_entities(run, teacher, texts, purpose="measure")
+        return AskedAnswers(answers.entities, answers.states)
+
+    def measure(rows: Sequence[int], found: Sequence[Entities | None]) -> EvaluationResult:
+        gold = [test.entities[row] for row in rows]
+        return compute_entity_metrics(gold, [each or () for each in found], run.task.labels)
+
+    return evaluate_form_teacher(run, test.texts, ask, measure)
 
 
 def _baselines(run: Run, test: EntitySubset) -> Iterator[Baseline]:

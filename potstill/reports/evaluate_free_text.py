@@ -12,7 +12,7 @@ from potstill.bundle.free_text_bundle import FreeTextBundle
 from potstill.bundle.record import BundleRecord
 from potstill.data.free_text.pool import FreeTextSubset
 from potstill.data.task import AnswerMetric
-from potstill.evaluation.metrics import Score
+from potstill.evaluation.metrics import EvaluationResult, Score
 from potstill.evaluation.text2text.answer_metrics import (
     METRIC_NAMES,
     answer_interval,
@@ -21,10 +21,12 @@ from potstill.evaluation.text2text.answer_metrics import (
 )
 from potstill.models.greedy_decoding import GeneratedAnswer
 from potstill.reports.evaluate_form import N_SAMPLES, FormEvaluation, FormMeasures
+from potstill.reports.evaluate_form_teacher import AskedAnswers, FormTeacher, evaluate_form_teacher
 from potstill.reports.records import Baseline, SamplePrediction
-from potstill.run.free_text_verbs import answered_texts, free_text_pool
+from potstill.run.free_text_verbs import answered_texts, ask_free_text, free_text_pool
 from potstill.run.run import Run
 from potstill.students.free_text_student import FreeTextStudent
+from potstill.teachers.base import Teacher
 
 MAX_TIMED_TEXTS = 64
 
@@ -54,16 +56,30 @@ def _metrics(run: Run, found: list[GeneratedAnswer]) -> Mapping[str, Score]:
 
 def _measure(run: Run, found: list[GeneratedAnswer]) -> FormMeasures:
     test, metric = free_text_pool(run).subset("test"), _metric(run)
+    asked = _evaluate_teacher(run, test)
     if not len(test):
-        return FormMeasures()
+        return FormMeasures(teacher=asked.summary)
     answers = [each.text for each in found]
     n_unfinished = sum(not each.complete for each in found)
     return FormMeasures(
         result=compute_answer_metrics(answers, test.references, metric),
         answers=compute_answer_scores(answers, test.references, metric, n_unfinished=n_unfinished),
+        teacher=asked.summary,
         baselines=tuple(_baselines(run, test)),
-        samples=tuple(_samples(run, test, found)),
+        samples=tuple(_samples(run, test, found, asked.answers)),
     )
+
+
+def _evaluate_teacher(run: Run, test: FreeTextSubset) -> FormTeacher[str]:
+    def ask(teacher: Teacher, texts: Sequence[str]) -> AskedAnswers[str]:
+        answers = ask_free_text(run, teacher, texts, purpose="measure")
+        return AskedAnswers(answers.answers, answers.states)
+
+    def measure(rows: Sequence[int], found: Sequence[str | None]) -> EvaluationResult:
+        references = [test.references[row] for row in rows]
+        return compute_answer_metrics([each or "" for each in found], references, _metric(run))
+
+    return evaluate_form_teacher(run, test.texts, ask, measure)
 
 
 def _baselines(run: Run, test: FreeTextSubset) -> Iterator[Baseline]:
@@ -80,13 +96,15 @@ def _baselines(run: Run, test: FreeTextSubset) -> Iterator[Baseline]:
     yield Baseline.from_evaluation("the text itself", result, "answers each text with itself")
 
 
-def _samples(run: Run, test: FreeTextSubset, found: Sequence[GeneratedAnswer]) -> Iterator[SamplePrediction]:
+def _samples(
+    run: Run, test: FreeTextSubset, found: Sequence[GeneratedAnswer], by_teacher: Sequence[str | None]
+) -> Iterator[SamplePrediction]:
     for i in np.random.default_rng(run.spec.seed).permutation(len(test))[:N_SAMPLES]:
         yield SamplePrediction(
             text=test.texts[i],
             student=found[i].text or "–",
             gold=" | ".join(test.references[i]),
-            teacher="",
+            teacher=by_teacher[i] or "",
             confidence=found[i].confidence,
         )
 

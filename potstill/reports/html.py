@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from potstill.evaluation.metrics import ClassScore, Score
+from potstill.evaluation.metrics import ClassScore, EvaluationResult, Score
 from potstill.reports import charts
 from potstill.reports import text as words
-from potstill.reports.answer_text import answer_sentence, second_metric
+from potstill.reports.answer_text import SecondMetric, answer_sentence, second_metric
 from potstill.reports.environment import jinja_environment
 from potstill.reports.records import Report, ShownFacts
 from potstill.reports.rounds import draw_rounds
@@ -111,14 +111,20 @@ def _capital(name: str) -> str:
 
 
 def _models(report: Report) -> Iterator[ModelRow]:
-    second = second_metric(report)
-    for role, one in (("student", report.student), ("teacher", report.teacher)):
-        if one is not None:
-            result = one.evaluation
-            scores = (None, None) if result is None else (result.main_score, second.of(result))
-            yield ModelRow(role, one.name, role, *scores, one.texts_per_s)
+    second, student, teacher = second_metric(report), report.student, report.teacher
+    yield _model("student", student.name, student.evaluation, second, student.texts_per_s)
+    if teacher is not None:
+        yield _model("teacher", teacher.name, teacher.evaluation, second, teacher.texts_per_s)
     for each in report.baselines:
         yield ModelRow("baseline", each.name, each.description or "baseline", each.main_score, second.of(each))
+
+
+def _model(
+    role: charts.Role, name: str, result: EvaluationResult | None, second: SecondMetric, texts_per_s: float | None
+) -> ModelRow:
+    if result is None:
+        return ModelRow(role, name, role, None, None, texts_per_s)
+    return ModelRow(role, name, role, result.main_score, second.of(result), texts_per_s)
 
 
 def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from potstill.data.entities.pool import EntitySubset
+from potstill.data.free_text.pool import FreeTextSubset
 from potstill.data.label_sets import encode_label_set
 from potstill.data.pool import Subset
 from potstill.data.task import LabelledText, Task
 from potstill.run.entity_examples import select_entity_examples
+from potstill.run.free_text_examples import select_free_text_examples
 from potstill.run.spec import Spec
 from potstill.teachers.kinds import teacher_kind
 from potstill.teachers.prompt_builder import MAX_FIXED_EXAMPLE_LABELS
@@ -26,12 +28,14 @@ def selects_examples_per_text(spec: Spec, task: Task) -> bool:
     return many and can_select and options.get("examples", "auto") == "auto"
 
 
-def select_examples(gold: Subset | EntitySubset, spec: Spec, task: Task) -> list[LabelledText]:
+def select_examples(gold: Subset | EntitySubset | FreeTextSubset, spec: Spec, task: Task) -> list[LabelledText]:
     """`[procedure] shots` gold examples of each class; by default one, or none if there are many classes.
 
     All of the gold if the teacher selects examples for each text itself. In a task of entities see
-    `entity_examples.select_entity_examples`.
+    `entity_examples.select_entity_examples`, of free texts `free_text_examples.select_free_text_examples`.
     """
+    if isinstance(gold, FreeTextSubset):
+        return select_free_text_examples(gold, spec)
     if isinstance(gold, EntitySubset):
         return select_entity_examples(gold, spec, task)
     if task.kind == "multi":

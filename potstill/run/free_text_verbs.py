@@ -1,13 +1,16 @@
-"""The verbs of a run on free texts, beside those of `Run`: `learn_free_text`.
+"""The verbs of a run on free texts, beside those of `Run`: `ask_free_text` and `learn_free_text`.
 
-As there, it looks in the store first, under a key of its content.
+As there, each looks in the store first, under a key of its content.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from potstill.data.free_text.answers import FreeTextAnswer
 from potstill.data.free_text.pool import FreeTextPool, FreeTextSubset
 from potstill.errors import BadSpec
 from potstill.ledger.prices import Purpose
@@ -16,6 +19,7 @@ from potstill.run.learn_record import training_digest
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.free_text_student import AnsweredTexts, FreeTextStudent, FreeTextTrainingData
+from potstill.teachers.base import Teacher
 
 
 def free_text_pool(run: Run) -> FreeTextPool:
@@ -30,6 +34,46 @@ def answered_texts(subset: FreeTextSubset) -> AnsweredTexts:
     """The texts of a subset that have an answer, with all their references."""
     rows = [i for i, gold in enumerate(subset.gold) if gold]
     return AnsweredTexts([subset.texts[i] for i in rows], [subset.gold[i] or () for i in rows])
+
+
+@dataclass(frozen=True)
+class FreeTextAnswers:
+    """A teacher's answers in words to N texts.
+
+    Attributes:
+        texts: the N texts, as asked.
+        answers: to each text; None if there is none that can be used.
+        states: for each text the state of its answer, or "unasked" if the budget ended first.
+    """
+
+    texts: tuple[str, ...]
+    answers: tuple[str | None, ...]
+    states: tuple[str, ...]
+
+    @property
+    def answered(self) -> AnsweredTexts:
+        """The texts with an answer."""
+        rows = [(text, answer) for text, answer in zip(self.texts, self.answers, strict=True) if answer is not None]
+        return AnsweredTexts([text for text, _ in rows], [(answer,) for _, answer in rows])
+
+    @property
+    def score_source(self) -> tuple[str, ...]:
+        """What the answers rest on, as of answers with scores: the words that the teacher wrote."""
+        return tuple("written words" if found is not None else "" for found in self.answers)
+
+    @property
+    def state_counts(self) -> dict[str, int]:
+        """How many texts ended in each state."""
+        return dict(Counter(self.states))
+
+
+def ask_free_text(run: Run, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach") -> FreeTextAnswers:
+    """The teacher's answers in words to the texts; see `Run.ask`."""
+    fetched = run.fetch_answers(teacher, texts, purpose=purpose)
+    answers = tuple(
+        each.text if isinstance(each, FreeTextAnswer) and each.state == "ok" else None for each in fetched.answers
+    )
+    return FreeTextAnswers(fetched.texts, answers, tuple(fetched.states))
 
 
 def learn_free_text(

@@ -6,19 +6,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.bundle.bundle import Text
-from potstill.bundle.entity_bundle import EntityBundle, PredictedEntity, load_entities
-from potstill.bundle.layout import precision_of
+from potstill.bundle.entity_bundle import EntityBundle, PredictedEntity
 from potstill.bundle.preprocessors import Feeds, UnitPreprocessor
-from potstill.errors import RequestRefused
 from potstill.models.word_units import EncodedUnits
-from potstill.serving.model import CHARACTERS_PER_TOKEN, PADDING, SPECIAL_TOKENS, WARM_TEXTS, ServedFacts
+from potstill.serving.form_model import LoggedAnswer, ServedFormModel
 
 
 @dataclass(frozen=True)
@@ -93,61 +90,17 @@ class UnitCounter:
         return self._inner.batches(ids)
 
 
-@dataclass(frozen=True)
-class LoggedEntities:
-    """The entities of a text as the log has labels: words with their type, and the least confidence."""
+class ServedEntityModel(ServedFormModel[EntityBundle]):
+    """A bundle of entities under a name; see `ServedModel`. A text of any length is read as a whole."""
 
-    labels: tuple[str, ...]
-    probability: float
-    confident: bool | None = None
-    in_scope: bool = True
-
-
-class ServedEntityModel:
-    """A bundle of entities under a name; see `ServedModel`."""
-
-    finds_entities = True
-    max_tokens: int | None = None  # a text of any length is read as a whole
+    form = "entities"
+    bundle_type = EntityBundle
+    task = "token_classification"
 
     def __init__(self, name: str, bundle: EntityBundle) -> None:
-        self.name = name
-        self.bundle = bundle
-        self.threads, bundle.threads = bundle.threads, 1
-        self.labels = bundle.labels
-        self.version = bundle.record.files[bundle.graph].sha256[:12]
+        super().__init__(name, bundle)
         self._counter = UnitCounter(bundle.preprocessor)
         bundle.preprocessor = self._counter  # type: ignore[assignment]
-
-    @classmethod
-    def load(cls, name: str, folder: Path, threads: int | None = None) -> ServedEntityModel:
-        """Load and warm a bundle; see `ServedModel.load`."""
-        model = cls(name, load_entities(folder, threads=threads))
-        model.compute(list(WARM_TEXTS))
-        return model
-
-    @property
-    def facts(self) -> ServedFacts:
-        """What the server says of it."""
-        return ServedFacts("token_classification", precision_of(self.bundle.graph))
-
-    def cost(self, text: Text) -> int:
-        """About how many padded tokens a text adds to a batch; at least one."""
-        characters = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
-        return -(-(characters // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS) // PADDING) * PADDING
-
-    def check_task(self, texts: Sequence[Text], *, embedding: bool = False) -> None:
-        """Raise RequestRefused for a pair. The protocol of embeddings refuses this kind of model itself."""
-        wrong = next((row for row, text in enumerate(texts) if not isinstance(text, str)), None)
-        if wrong is not None:
-            raise RequestRefused(
-                "task",
-                f"Text {wrong + 1} is a pair, and {self.name} finds entities in one text.",
-                'Two strings in an array are a pair; a batch is an array of arrays: [["first"], ["second"]].',
-            )
-
-    def exceeds_limit(self, text: Text) -> bool:
-        """False: a text of any length is read as a whole."""
-        return False
 
     def compute(self, texts: Sequence[Text], *, embedding: bool = False) -> ComputedEntities:
         """The entities of N texts; there are no embeddings.
@@ -173,10 +126,10 @@ class EntityModelAnswer:
     computed: ComputedEntities
     queue_s: float
 
-    def predictions(self) -> list[LoggedEntities]:
+    def predictions(self) -> list[LoggedAnswer]:
         """For the log."""
         return [
-            LoggedEntities(
+            LoggedAnswer(
                 tuple(f"{each.text} [{each.type}]" for each in own), min((each.confidence for each in own), default=1.0)
             )
             for own in self.computed.entities

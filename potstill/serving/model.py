@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from potstill.bundle.bundle import Bundle, Floats, Prediction, Text, load
 from potstill.bundle.preprocessors import Feeds, Preprocessor
 from potstill.data.pairs import join_pair
+from potstill.data.task import OutputForm
 from potstill.errors import RequestRefused
 from potstill.models.tokens.tokenizer import MAX_WINDOWS
 
@@ -162,7 +163,7 @@ class ServedModel:
         threads: that may compute at once, each a batch alone.
     """
 
-    finds_entities = False
+    form: OutputForm | None = None
 
     def __init__(self, name: str, bundle: Bundle) -> None:
         self.name = name

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from potstill.bundle.bundle import Prediction, Text
 from potstill.errors import BadSpec
-from potstill.serving.entity_model import LoggedEntities
+from potstill.serving.form_model import LoggedAnswer
 from potstill.serving.served import AnyAnswer
 
 RECENT = 50  # texts that the page can show
@@ -103,7 +103,7 @@ class RequestLog:
         """Log a request, and its texts if that was asked for."""
         line = asdict(request)
         if self.texts and answer is not None:
-            found: Sequence[Prediction | LoggedEntities] = answer.predictions()
+            found: Sequence[Prediction | LoggedAnswer] = answer.predictions()
             logged = [
                 LoggedText(
                     text if isinstance(text, str) else list(text),

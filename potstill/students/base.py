@@ -196,7 +196,8 @@ class ExportedGraph:
 
     Attributes:
         preprocessor: what turns texts into the graph's inputs, a key of `bundle.preprocessors.PREPROCESSORS`: "tokens"
-            (token ids and mask), "pattern" (the same, of texts in a pattern), "features" (ids and values).
+            (token ids and mask), "pattern" (the same, of texts in a pattern), "units" (of words), "prompts" (of texts
+            that are answered), "features" (ids and values).
         preprocessor_config: its config.
         quantizable: whether to try an int8 graph.
     """

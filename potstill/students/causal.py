@@ -161,7 +161,7 @@ class CausalStudent(FreeTextStudent):
         """See `TrainedModel.check_requirements`."""
         if find_spec("torch") is None or find_spec("transformers") is None:
             raise missing_extra("torch", "train", "A causal student")
-        find_causal_model(self.weights, "causal")
+        find_causal_model(self.weights, "causal", gives_labels=False)
 
     def fit(self, data: FreeTextTrainingData) -> Self:
         """Train from scratch; see `FreeTextStudent.fit`. The order of the texts does not matter."""
@@ -288,7 +288,7 @@ class CausalStudent(FreeTextStudent):
         network, tokenizer = self._loaded()
         write_decoder_onnx(to_cpu(network), folder / "model.onnx")
         (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
-        return ExportedGraph("prompt", tokenizer.prompt, quantizable=True)
+        return ExportedGraph("prompts", tokenizer.prompt, quantizable=True)
 
     # --- private -----------------------------------------------------------------------------------------------
 
@@ -311,7 +311,7 @@ class CausalStudent(FreeTextStudent):
             from potstill.students.tuned_lm import keep_layers
         except ModuleNotFoundError as error:
             raise missing_extra(error.name or "torch", "train", "A causal student") from error
-        self._lm_weights = find_causal_model(self.weights, "causal")
+        self._lm_weights = find_causal_model(self.weights, "causal", gives_labels=False)
         self.fit_info = FitInfo()
         lm = load_pretrained_lm(self._lm_weights)
         if self.options.layers is not None:

@@ -339,8 +339,8 @@ class DecoderStudent(Student):
         return predict_batches(forward, ids, tokenizer.layout.pad_id, low_precision=low_precision)
 
 
-def find_causal_model(name: str, student: str = "decoder") -> Weights:
-    """Find the weights of a causal language model for a kind of student.
+def find_causal_model(name: str, student: str = "decoder", *, gives_labels: bool = True) -> Weights:
+    """Find the weights of a causal language model for a kind of student, which gives labels or not.
 
     Raises:
         BadInput: they are of another kind; the hint says what they can be used for.
@@ -350,7 +350,8 @@ def find_causal_model(name: str, student: str = "decoder") -> Weights:
     if found.kind in ("gguf", "causal"):
         require_torch(found)
         return found
-    hint = f"Use it as the student {found.kind}:{name}" if found.kind in REGISTRY else "Use another"
+    other = gives_labels and found.kind in REGISTRY
+    hint = f"Use it as the student {found.kind}:{name}" if other else "Use another"
     raise BadInput(
         f"{name!r} is no causal language model, which the student {student!r} is made of.",
         f"{hint}, or {student}:{DEFAULT_WEIGHTS}, or a folder saved from a ...ForCausalLM model.",

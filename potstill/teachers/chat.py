@@ -1,8 +1,9 @@
 """A teacher that is a chat model behind a server: sends what its question asks, and pays for it.
 
 Knows no provider: a `ChatServer` sends one request and classifies its errors (`openai.py` has one). Knows no kind of
-task: a `ChatQuestion` builds the requests and reads the replies (`label_question.py`, `entity_question.py`). Does not
-cover batch queues (`batch_api.py`), or texts longer than the model's context: those come back as refused.
+task: a `ChatQuestion` builds the requests and reads the replies (`label_question.py`, `entity_question.py`,
+`free_text_question.py`). Does not cover batch queues (`batch_api.py`), or texts longer than the model's context: those
+come back as refused.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from potstill.ledger.prices import Category, ExactPrice, Price, Rates, Usage
 from potstill.teachers.base import Fact, GeneratedTexts, Reply, TeacherMetadata, TeacherSetup, UsageEstimate
 from potstill.teachers.chat_question import ChatQuestion
 from potstill.teachers.entity_question import EntityQuestion
+from potstill.teachers.free_text_question import FreeTextQuestion
 from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
 from potstill.teachers.label_question import SPARE_REQUESTS, LabelQuestion
 from potstill.teachers.messages import (
@@ -41,7 +43,8 @@ from potstill.teachers.rate_limit import CallUsage, ContentRefused, RateLimiter,
 PROMPT_BYTES_PER_TOKEN = (5.5, 2.5)
 # What is asked about a text, by the form of the answers; without a form its label.
 QUESTIONS: dict[OutputForm, Callable[[TeacherSetup, ChatOptions, ChatServer], ChatQuestion]] = {
-    "entities": EntityQuestion
+    "entities": EntityQuestion,
+    "free": FreeTextQuestion,
 }
 
 

@@ -27,7 +27,7 @@ CHAT_CAPABILITIES = TeacherCapabilities(
     generates=True,
     reads_feedback=True,
     task_kinds=frozenset({"single", "pair", "multi", "text2text"}),
-    output_forms=frozenset({"entities"}),
+    output_forms=frozenset({"entities", "free"}),
     picks_examples=True,
     batch_discount=True,
 )

@@ -46,11 +46,12 @@ from potstill.teachers.labelled_file import (
 )
 from potstill.teachers.price_options import parse_rates
 from potstill.teachers.replay_entities import (
-    EntityReplaySettings,
     EntityReplayTeacher,
+    FormReplaySettings,
     MarkedText,
     read_gold_entities,
 )
+from potstill.teachers.replay_free_text import FreeTextReplayTeacher, read_gold_answers
 from potstill.teachers.replay_generation import ReplayGenerator, ServedTexts, WritingOptions, count_tokens, text_seed
 from potstill.teachers.replay_label_sets import Truth, replay_label_set
 
@@ -60,7 +61,7 @@ REPLAY_CAPABILITIES = TeacherCapabilities(
     generates=True,
     reads_feedback=True,
     task_kinds=frozenset({"single", "pair", "multi", "text2text"}),
-    output_forms=frozenset({"entities"}),
+    output_forms=frozenset({"entities", "free"}),
 )
 SERVED_FILE = "replay_served.json"  # in the folder of a run
 
@@ -125,16 +126,13 @@ def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
     return teacher
 
 
-def open_entity_teacher(setup: TeacherSetup) -> EntityReplayTeacher:
-    """`replay` with a marked file, in a task of entities. Raises what `open_teacher` raises."""
+def open_form_teacher(setup: TeacherSetup) -> EntityReplayTeacher | FreeTextReplayTeacher:
+    """`replay` with a marked or answered file, in a text-to-text task. Raises what `open_teacher` raises."""
     options = read_options(ReplayOptions, "teacher 'replay'", setup.options)
     if options.generate_from:
-        raise BadSpec("Texts with entities are not generated.", "Leave generate_from out.")
+        raise BadSpec("Texts with entities or answers are not generated.", "Leave generate_from out.")
     files = _files(options.file)
-    gold: dict[str, MarkedText] = {}
-    for file in files:
-        gold = read_gold_entities(setup.workspace / file, options, setup.task) | gold
-    settings = EntityReplaySettings(
+    settings = FormReplaySettings(
         accuracy=options.accuracy,
         failure_rate=options.failure_rate,
         latency_ms=options.latency_ms,
@@ -143,7 +141,16 @@ def open_entity_teacher(setup: TeacherSetup) -> EntityReplayTeacher:
         batch_size=options.batch_size,
         parallel=options.parallel,
     )
-    return EntityReplayTeacher(setup, settings, gold, _price(options), ", ".join(Path(file).name for file in files))
+    price, named = _price(options), ", ".join(Path(file).name for file in files)
+    if setup.task.form == "free":
+        answers: dict[str, str] = {}
+        for file in files:
+            answers = read_gold_answers(setup.workspace / file, options) | answers
+        return FreeTextReplayTeacher(setup, settings, answers, price, named)
+    gold: dict[str, MarkedText] = {}
+    for file in files:
+        gold = read_gold_entities(setup.workspace / file, options, setup.task) | gold
+    return EntityReplayTeacher(setup, settings, gold, price, named)
 
 
 class ReplayTeacher:
@@ -344,7 +351,7 @@ def _digest(gold_columns: Mapping[str, Truth]) -> str:
 
 def open_by_task(setup: TeacherSetup) -> Teacher:
     """`replay` for the setup's task."""
-    return open_teacher(setup) if setup.task.output is None else open_entity_teacher(setup)
+    return open_teacher(setup) if setup.task.form is None else open_form_teacher(setup)
 
 
 KIND = TeacherKind(open_by_task, REPLAY_CAPABILITIES, ReplayOptions)

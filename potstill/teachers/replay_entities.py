@@ -51,8 +51,8 @@ class MarkedText:
 
 
 @dataclass(frozen=True)
-class EntityReplaySettings:
-    """The options of `replay` that count for entities; see `ReplayOptions`."""
+class FormReplaySettings:
+    """The options of `replay` that count for entities and answers in words; see `ReplayOptions`."""
 
     accuracy: float
     failure_rate: float
@@ -119,7 +119,7 @@ class EntityReplayTeacher:
     def __init__(
         self,
         setup: TeacherSetup,
-        settings: EntityReplaySettings,
+        settings: FormReplaySettings,
         gold: Mapping[str, MarkedText],
         price: Price,
         file: str,

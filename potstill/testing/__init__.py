@@ -15,6 +15,7 @@ from potstill.testing.engine import EngineContract
 from potstill.testing.entity_student import EntityStudentContract
 from potstill.testing.entity_teacher import EntityTeacherContract
 from potstill.testing.free_text_student import FreeTextStudentContract
+from potstill.testing.free_text_teacher import FreeTextTeacherContract
 from potstill.testing.recipe import RecipeContract
 from potstill.testing.student import MultiLabelStudentContract, PairStudentContract, StudentContract
 from potstill.testing.teacher import TeacherContract
@@ -25,6 +26,7 @@ __all__ = [
     "EntityStudentContract",
     "EntityTeacherContract",
     "FreeTextStudentContract",
+    "FreeTextTeacherContract",
     "MultiLabelStudentContract",
     "PairStudentContract",
     "RecipeContract",

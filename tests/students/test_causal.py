@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.answered import answered_texts
-from support.tinylm import write_tinycausal
+from support.tinylm import write_tinycausal, write_tinymlm
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -133,8 +133,9 @@ def test_what_it_cannot_learn_is_one_sentence(weights: Path, tmp_path: Path) -> 
         make(weights, max_length=6).fit(FreeTextTrainingData(answered(4)))
     with pytest.raises(BadSpec, match="not trained"):
         make(weights).generate(["the bank"])
-    with pytest.raises(BadInput, match=r"causal"):
-        make(tmp_path).check_requirements()
+    with pytest.raises(BadInput, match="the student 'causal' is made of") as caught:
+        make(write_tinymlm(tmp_path / "masked")).check_requirements()
+    assert "causal:smollm2" in caught.value.hint
 
 
 def test_loss_counts_the_answer_alone(weights: Path) -> None:

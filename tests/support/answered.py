@@ -1,10 +1,12 @@
-"""Texts with answers that a tiny causal model learns in seconds: the topics of two words, in their order."""
+"""Texts with answers that a tiny causal model learns in seconds: the topics of two words, in their order; and a run."""
 
 from __future__ import annotations
 
 import json
 import random
 from pathlib import Path
+
+from support.tinylm import write_tinycausal
 
 TOPICS = {"food": ("soup", "bread", "cheese"), "money": ("bank", "loan", "market"), "sport": ("goal", "tennis")}
 FILLERS = ("the", "and", "please", "a", "one")
@@ -26,3 +28,28 @@ def write_answered(path: Path, rows: list[tuple[str, str]]) -> Path:
     lines = (json.dumps({"text": text, "answer": answer}) + "\n" for text, answer in rows)
     path.write_text("".join(lines), encoding="utf-8")
     return path
+
+
+TOML = """
+budget = 1
+[task]
+form = "free"
+metric = "exact_match"
+instruction = "one text"
+[data]
+file = "answered.jsonl"
+[student]
+name = "causal:{weights}"
+mode = "full"
+epochs = 8
+lr = 1e-2
+max_length = 24
+"""
+
+
+def write_run(folder: Path) -> Path:
+    """Write weights, texts and a potstill.toml into the folder; the TOML file."""
+    weights = write_tinycausal(folder / "weights", layers=2)
+    write_answered(folder / "answered.jsonl", answered_texts(240))
+    (folder / "potstill.toml").write_text(TOML.format(weights=weights), encoding="utf-8")
+    return folder / "potstill.toml"

@@ -4,7 +4,7 @@ Speaks `/v1/chat/completions` with log-probabilities, structured output, `n`, us
 codes out of the system message and answers by counting which words the text shares with each label, so that what it
 says can be predicted. Faults are injected by the number of the request or by a word in the text. Does not stream.
 Anthropic's dialect is in `chat_server_messages.py`, batches and files are in `chat_server_batches.py`, entities in
-`chat_server_entities.py`.
+`chat_server_entities.py`, answers in words in `chat_server_answers.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, Self
 
+from support.chat_server_answers import answer_in
 from support.chat_server_entities import entities_in
 from support.chat_server_messages import chat_of, message_of
 
@@ -258,7 +259,7 @@ class FakeServer:
             codes = named_in(beliefs, number)
             reply = json.dumps({"labels": codes}) if structured else ", ".join(codes) or "NONE"
         if not beliefs:
-            reply = entities_in(body) or self.writes
+            reply = entities_in(body) or answer_in(body) or self.writes
         if kind == "said" and fault:
             reply = fault.said
         finish, refusal = "stop", None

@@ -23,7 +23,7 @@ from potstill.teachers.base import BatchJob, Teacher, TeacherSetup
 from potstill.teachers.batch_api import BatchChatTeacher
 from potstill.teachers.entity_prompt import EntityPrompt
 from potstill.teachers.price_options import PriceOptions
-from potstill.teachers.replay import open_by_task, open_entity_teacher
+from potstill.teachers.replay import open_by_task, open_form_teacher
 from potstill.testing import EntityTeacherContract
 
 TASK = Task(TYPES, descriptions={"dish": "what is eaten"}, kind="text2text")
@@ -250,7 +250,7 @@ NAMED_IN_TEXT = (NamedEntity("soup bread", "dish"), NamedEntity("bank", "finance
 
 def replay(folder: Path, **options: Any) -> Any:
     asked = {"file": "known.jsonl", "usd_per_million_tokens": 1, **options}
-    return open_entity_teacher(TeacherSetup(TASK, options=asked, prices=PriceOptions(), workspace=folder))
+    return open_form_teacher(TeacherSetup(TASK, options=asked, prices=PriceOptions(), workspace=folder))
 
 
 def test_replayed_entities_are_right_as_often_as_stated(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ function choose() {
   if (!model) { showError("The models are being loaded. Load the page again."); return; }
   const several = model.several_labels ? ", several for a text" : "";
   byId("title").textContent = model.name;
-  byId("about").textContent = `${model.labels.length} ${model.entities ? "types" : "labels"}${several} · version ${model.version} · ${model.size_mb} MB`;
+  const gives = model.form === "free" ? "answers in words" : `${model.labels.length} ${model.entities ? "types" : "labels"}`;
+  byId("about").textContent = `${gives}${several} · version ${model.version} · ${model.size_mb} MB`;
   byId("pair").hidden = !model.takes_pairs;
   byId("first-name").textContent = model.takes_pairs ? "First text" : "Text";
   byId("answer").hidden = true;
@@ -84,6 +85,14 @@ function showEntities(found, milliseconds) {
   byId("given").textContent = found.entities.length ? "" : "no entity";
   byId("notes").replaceChildren();
   byId("scores").replaceChildren(...found.entities.map((each) => scoreRow(`${each.text} · ${each.type}`, each.confidence)));
+  byId("time").textContent = `${milliseconds.toFixed(0)} ms`;
+  byId("answer").hidden = false;
+}
+
+function showAnswer(found, milliseconds) {
+  byId("given").textContent = found.answer || "an empty answer";
+  byId("notes").replaceChildren(...(found.complete ? [] : [element("span", "cut at the limit of tokens", "note warn")]));
+  byId("scores").replaceChildren(scoreRow("confidence", found.confidence));
   byId("time").textContent = `${milliseconds.toFixed(0)} ms`;
   byId("answer").hidden = false;
 }
@@ -129,7 +138,7 @@ byId("ask").addEventListener("submit", async (event) => {
     const started = performance.now();
     const texts = [model.takes_pairs ? [first, byId("second").value] : first];
     const reply = await request("label", { model: model.name, texts });
-    (model.entities ? showEntities : show)(reply.texts[0], performance.now() - started);
+    ({ entities: showEntities, free: showAnswer }[model.form] || show)(reply.texts[0], performance.now() - started);
     await showRecent();
   } catch (failure) { showError(failure.message); }
   byId("send").disabled = false;

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from potstill.bundle.bundle import Text
+from potstill.bundle.forms import GIVES
+from potstill.data.task import OutputForm
 from potstill.errors import PotstillError, RequestRefused
-from potstill.serving.entity_model import EntityModelAnswer
 from potstill.serving.limits import ServingLimits
 from potstill.serving.model import ModelAnswer
 from potstill.serving.refusals import STATUS, invalid
@@ -93,7 +94,7 @@ class Operation(Generic[OptionsT]):
         summary: one line of the documentation.
         parse: a request -> its texts.
         render: its answer -> the response.
-        render_entities: the same of a model that finds entities; None if the protocol has no place for them.
+        forms: the same of models of text-to-text tasks, by form; those that the protocol has no place for are missing.
         request: the body, for the documentation.
         response: an example of the response's body, for the documentation.
         accepts: the content types that are read; empty for any.
@@ -106,23 +107,23 @@ class Operation(Generic[OptionsT]):
     request: type[BaseModel]
     response: Any
     accepts: tuple[str, ...] = (JSON,)
-    render_entities: Callable[[Question[OptionsT], EntityModelAnswer], RenderedReply] | None = None
+    forms: Mapping[OutputForm, Callable[[Question[OptionsT], Any], RenderedReply]] = field(default_factory=dict)
 
     def renderer(self, model: AnyServedModel) -> Callable[[Question[OptionsT], Any], RenderedReply]:
         """What renders the answers of a model.
 
         Raises:
-            RequestRefused: it finds entities, and the protocol has no place for them.
+            RequestRefused: it gives no labels, and the protocol has no place for what it gives.
         """
-        if not model.finds_entities:
+        if model.form is None:
             return self.render
-        if self.render_entities is None:
+        if model.form not in self.forms:
             raise RequestRefused(
                 "task",
-                f"{model.name} finds entities, which {self.path} cannot give.",
+                f"{model.name} {GIVES[model.form]}, which {self.path} cannot give.",
                 "POST /label, or the bare address.",
             )
-        return self.render_entities
+        return self.forms[model.form]
 
 
 @dataclass(frozen=True)

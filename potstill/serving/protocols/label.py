@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from potstill.bundle.bundle import Text
+from potstill.bundle.forms import GIVES
+from potstill.data.task import OutputForm
 from potstill.errors import RequestRefused
 from potstill.serving.entity_model import EntityModelAnswer
+from potstill.serving.free_text_model import FreeTextModelAnswer
 from potstill.serving.model import ModelAnswer, as_text
 from potstill.serving.protocols.base import (
     Fact,
@@ -28,6 +31,7 @@ from potstill.serving.protocols.base import (
     status_of,
 )
 from potstill.serving.protocols.entities import labelled_entities
+from potstill.serving.protocols.free_text import answered_texts
 from potstill.serving.refusals import wrong_shape
 from potstill.serving.served import AnyServedModel
 
@@ -148,10 +152,25 @@ def render_entities(question: Question[LabelQuery], answer: EntityModelAnswer) -
     Raises:
         RequestRefused: `precision` or `coverage` was given, which are about labels.
     """
+    _refuse_about_labels(question, answer)
+    return labelled_entities(answer)
+
+
+def render_answers(question: Question[LabelQuery], answer: FreeTextModelAnswer) -> RenderedReply:
+    """The model, and the answer to each text.
+
+    Raises:
+        RequestRefused: `precision` or `coverage` was given, which are about labels.
+    """
+    _refuse_about_labels(question, answer)
+    return answered_texts(answer)
+
+
+def _refuse_about_labels(question: Question[LabelQuery], answer: EntityModelAnswer | FreeTextModelAnswer) -> None:
     asked = [name for name in ("precision", "coverage") if getattr(question.options, name) is not None]
     if asked:
-        raise RequestRefused("task", f"{answer.model.name} finds entities, and {asked[0]} is about labels.")
-    return labelled_entities(answer)
+        model = answer.model
+        raise RequestRefused("task", f"{model.name} {GIVES[model.form]}, and {asked[0]} is about labels.")
 
 
 def render_models(situation: Situation, _: AnyServedModel | None) -> RenderedReply:
@@ -167,7 +186,8 @@ def render_models(situation: Situation, _: AnyServedModel | None) -> RenderedRep
                     "takes_pairs": model.facts.takes_pairs,
                     "several_labels": model.facts.several_labels,
                     "threshold": model.facts.threshold,
-                    "entities": model.finds_entities,
+                    "entities": model.form == "entities",
+                    "form": model.form,
                     "size_mb": round(model.bundle.size_mb, 2),
                     "made_by": model.bundle.record.made_by,
                 }
@@ -198,13 +218,19 @@ EXAMPLE = {
         }
     ],
 }
-SUMMARY = "Labels, probabilities, sure, in_scope and, on request, a set of labels; or the entities of each text."
+SUMMARY = (
+    "Labels, probabilities, sure, in_scope and, on request, a set of labels; or the entities of or answer to a text."
+)
+FORMS: Mapping[OutputForm, Callable[[Question[LabelQuery], Any], RenderedReply]] = {
+    "entities": render_entities,
+    "free": render_answers,
+}
 LABEL = ServingProtocol(
     "potstill",
     ("/label", "/models"),
     (
         *(
-            Operation(path, SUMMARY, parse_label, render_label, LabelCall, EXAMPLE, render_entities=render_entities)
+            Operation(path, SUMMARY, parse_label, render_label, LabelCall, EXAMPLE, forms=FORMS)
             for path in ("/label", "/models/{model}/label")
         ),
     ),

@@ -312,7 +312,7 @@ def render_metadata(_: Situation, model: AnyServedModel | None) -> RenderedReply
     outputs = [
         {"name": name, "datatype": datatype, "shape": [-1, len(model.labels)] if by_label else [-1]}
         for name, (_make, datatype, by_label) in OUTPUTS.items()
-        if not model.finds_entities  # the protocol has no place for entities
+        if model.form is None  # the protocol has no place for entities and answers
     ]
     return json_reply(
         {

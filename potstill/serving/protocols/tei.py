@@ -19,6 +19,7 @@ from pydantic_core import to_json
 from potstill.bundle.bundle import Text
 from potstill.errors import RequestRefused
 from potstill.serving.entity_model import EntityModelAnswer
+from potstill.serving.free_text_model import FreeTextModelAnswer
 from potstill.serving.model import ModelAnswer, as_text
 from potstill.serving.protocols.base import (
     Fact,
@@ -33,6 +34,7 @@ from potstill.serving.protocols.base import (
     status_of,
 )
 from potstill.serving.protocols.entities import entity_groups
+from potstill.serving.protocols.free_text import generated_texts
 from potstill.serving.refusals import wrong_shape
 from potstill.serving.served import AnyAnswer, AnyServedModel
 
@@ -266,6 +268,11 @@ def render_entities(question: Question[ScoreOptions], answer: EntityModelAnswer)
     return json_reply(rows[0] if options.single else rows, headers=timing_headers(answer, options.characters))
 
 
+def render_generated(question: Question[ScoreOptions], answer: FreeTextModelAnswer) -> RenderedReply:
+    """The answer to one text, or to each of several, as a pipeline of Hugging Face gives it."""
+    return json_reply(generated_texts(answer), headers=timing_headers(answer, question.options.characters))
+
+
 def _values(options: ScoreOptions, answer: ModelAnswer) -> Any:
     logits = answer.computed.logits
     own = "sigmoid" if answer.model.bundle.multilabel else "softmax"
@@ -342,7 +349,7 @@ def refuse(refusal: RequestRefused) -> RenderedReply:
 
 SCORES = [{"score": 0.98, "label": "billing"}, {"score": 0.02, "label": "delivery"}]
 PREDICT = "Every label with its probability, best first; two strings in an array are a pair."
-PIPELINE = "The same for InferenceClient: a list a text; an array of strings is a batch. Or the entities of the text."
+PIPELINE = "The same for InferenceClient: a list a text; an array of strings is a batch. Or entities, or an answer."
 
 
 EMBED = "The embedding of each text, of encoder and static students; an array of strings is a batch."
@@ -358,7 +365,7 @@ def _operations(prefix: str) -> tuple[Operation[Any], ...]:
             render_scores,
             PipelineRequest,
             [SCORES],
-            render_entities=render_entities,
+            forms={"entities": render_entities, "free": render_generated},
         ),
         Operation(f"{prefix}/embed", EMBED, parse_embed, render_embeddings, EmbedRequest, [[0.1, -0.2]]),
     )
