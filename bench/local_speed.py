@@ -7,8 +7,9 @@ Every way scores the same texts with the same prompt (one gold example a class);
 `--repeats` counts, and loading is timed apart. Others score `--rival-texts` of the texts. In the same run the rates of
 matrix products of the model's own shapes are measured in float32, bfloat16 and int8; a text token takes two operations
 for each weight of the model's blocks, so `share` is what a way reaches of the best rate. `--accuracy` adds accuracy
-with no and with one example a class. Prints a table, writes JSON with the commit. Asserts nothing. OpenVINO is timed
-where it can be imported; it reads whole prompts and returns no label scores, so its figure is an upper limit for it.
+with no and with one example a class. Prints a table, writes JSON with the commit and, under `bench/results`, a section
+of RESULTS.md over all files `local_speed_*.json`; `--page` writes that alone. Asserts nothing. OpenVINO is timed where
+it can be imported; it reads whole prompts and returns no label scores, so its figure is an upper limit for it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from sections import commit
+from sections import RESULTS, commit, write_section
 
 from potstill.data.task import LabelledText, Task
 from potstill.evaluation.calibration import match_prior
@@ -260,7 +261,11 @@ def main() -> None:
     ask.add_argument("--threads", type=int, default=0, help="0: as many as are idle")
     ask.add_argument("--accuracy", type=int, default=0, metavar="N", help="also score N test texts for accuracy")
     ask.add_argument("--out", type=Path)
+    ask.add_argument("--page", action="store_true", help="measure nothing, write the page of what is stored")
     given = ask.parse_args()
+    if given.page:
+        write_section("local-speed", section())
+        return
     threads = given.threads or idle_cores()
     with torch_threads(threads):
         case, ways, facts = ways_of(given, threads)
@@ -294,6 +299,37 @@ def main() -> None:
     show(report)
     if given.out:
         given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if given.out.parent.resolve() == RESULTS.with_name("results"):
+            write_section("local-speed", section())
+
+
+def section() -> str:
+    """The section of RESULTS.md: a table for each stored file."""
+    lines = [
+        "## Label scoring with a language model, beside other runtimes",
+        "",
+        "`python bench/local_speed.py --model qwen-1.5b --set sst2 --out bench/results/local_speed_sst2.json`, and so",
+        "for other sets. The prompt has one gold example a class. A text token takes two operations for each weight of",
+        "the blocks; a share is that rate over the best matrix product's of the same run (they alternate, on a machine",
+        "that others use, too). OpenVINO reads whole prompts and returns no label scores.",
+    ]
+    for path in sorted(RESULTS.with_name("results").glob("local_speed_*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        rates = ", ".join(f"{name} {rate}" for name, rate in found["rates"].items())
+        lines += [
+            "",
+            f"{found['model']}, {found['set']}, {found['threads']} threads: prompt {found['prompt_tokens']} tokens,"
+            f" {found['tokens_per_text']} tokens a text. Matrix products, 10^12 operations a second: {rates}."
+            f" Commit {found['commit']}.",
+            "",
+            "| way | texts/s | text tokens/s | share of the best rate |",
+            "|---|---|---|---|",
+        ]
+        for row in found["ways"]:
+            lines.append(
+                f"| {row['way']} | {row['texts_per_s']} | {row['text_tokens_per_s']} | {100 * row['share']:.0f} % |"
+            )
+    return "\n".join(lines)
 
 
 def show(report: dict[str, Any]) -> None:

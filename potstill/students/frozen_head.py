@@ -10,6 +10,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.evaluation.calibration import softmax
 from potstill.evaluation.cross_validation import fold_splits
 from potstill.students.base import Floats
 from potstill.students.encoder_options import TrainingStrategy
@@ -26,6 +27,8 @@ DEFAULT_C = 10.0
 MAX_ROWS_PER_LABEL_FOR_NAMES = 50
 # Cross-validation that filters noisy labels: folds, C, and the rows per label it needs.
 NOISE_FILTER_FOLDS, NOISE_FILTER_C, MIN_ROWS_PER_LABEL_FOR_NOISE_FILTER = 5, 1.0, 30
+# A target of at least this probability says nothing of how sure its giver is.
+ONE_HOT = 0.999
 # Seconds for the regression after the deadline: without it, no head is fitted at all.
 GRACE_S = 1.0
 
@@ -47,7 +50,8 @@ def confirmed_rows(embeddings: Floats, batch: EncodedBatch, strategy: TrainingSt
     """(N,) bool, False for noisy rows whose label a regression contradicts that was fitted without the row.
 
     Cross-validated disagreement finds label errors (confident learning: Northcutt et al. 2021): where teacher and
-    student agree, the label is right far more often.
+    student agree, the label is right far more often. Soft targets say how sure the teacher is, so the more sure of the
+    two decides, by the product of their probabilities; one-hot targets do not, and any contradiction counts.
     """
     n, k = len(embeddings), batch.targets.shape[1]
     confirmed = np.ones(n, dtype=np.bool_)
@@ -55,13 +59,21 @@ def confirmed_rows(embeddings: Floats, batch: EncodedBatch, strategy: TrainingSt
     if not has_noise or batch.multi or n < MIN_ROWS_PER_LABEL_FOR_NOISE_FILTER * k:
         return confirmed
     strategy.report_progress(0.15, "cross-validating the teacher's labels")
+    is_soft = says_how_sure(batch)
     for train, test in fold_splits(np.arange(n) % NOISE_FILTER_FOLDS):
         if strategy.past_deadline():
             return np.ones(n, dtype=np.bool_)
         fitted = fit_head(embeddings[train], batch.take(train), NOISE_FILTER_C, strategy)
-        predicted = (embeddings[test] @ fitted.weights + fitted.bias).argmax(axis=1)
-        confirmed[test] = ~batch.noisy[test] | (predicted == batch.targets[test].argmax(axis=1))
+        opinions = softmax(embeddings[test] @ fitted.weights + fitted.bias)
+        targets = batch.targets[test]
+        agreed = (opinions * targets if is_soft else opinions).argmax(axis=1)
+        confirmed[test] = ~batch.noisy[test] | (agreed == targets.argmax(axis=1))
     return confirmed
+
+
+def says_how_sure(batch: EncodedBatch) -> bool:
+    """Whether the targets of the noisy rows are soft, not one-hot."""
+    return bool((batch.targets[batch.noisy].max(axis=1) < ONE_HOT).any())
 
 
 def select_head_c(embeddings: Floats, batch: EncodedBatch, strategy: TrainingStrategy) -> float:

@@ -29,14 +29,15 @@ from potstill.students.encoder_training import (
     soft_loss,
 )
 from potstill.students.epoch_rule import EpochRule
-from potstill.students.frozen_head import confirmed_rows, fit_head, label_names_help, select_head_c
+from potstill.students.frozen_head import confirmed_rows, fit_head, label_names_help, says_how_sure, select_head_c
 from potstill.students.label_head import ZERO_SHOT_SCALE, label_weights
 from potstill.students.logistic_regression import Regression
 from potstill.students.lora import add_lora, merge_lora
 
 MIN_ROWS_PER_LABEL_TO_HOLD_OUT, MAX_HELD_OUT_ROWS = 20, 1000
-# A teacher's errors are memorised if they are seen often.
-NOISY_EPOCHS = EpochRule(target_steps=60, min_epochs=2, max_epochs=15)
+# Errors are memorised if they are seen often; soft targets carry the teacher's doubt, so they may be seen more often.
+NOISY_HARD_EPOCHS = EpochRule(target_steps=60, min_epochs=2, max_epochs=15)
+NOISY_SOFT_EPOCHS = EpochRule(target_steps=200, min_epochs=2, max_epochs=8)
 # Chosen on validation texts of BANKING77 and HWU64 (docs/students.md).
 FEW_SHOT_REGULARIZATION = Regularization(head_dropout=0.3, token_dropout=0.15, freeze_embeddings=True)
 # LoRA's learning rate over that of full fine-tuning.
@@ -154,7 +155,9 @@ def _fine_tune(
     if split.validation is not None:
         logits = predict_batches(network, split.validation.ids, pad_id, low_precision=True)
         info = replace(info, frozen_loss=soft_loss(logits, split.validation))
-    rule = NOISY_EPOCHS if split.noisy else ENCODER_EPOCHS
+    rule = ENCODER_EPOCHS
+    if split.noisy:
+        rule = NOISY_SOFT_EPOCHS if says_how_sure(split.train) else NOISY_HARD_EPOCHS
     epochs = options.epochs or rule.epochs(options.batch_size, len(split.train.ids))
     few_shot = options.few_shot
     if few_shot is None:
