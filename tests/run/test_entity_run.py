@@ -107,7 +107,8 @@ def test_the_bundle_gives_the_students_scores_and_says_so(run: DistillResult, bu
     assert "Finds entities of 2 types" in card
     assert "token-classification" in card
     text = "the bank " * 40
-    one, several = bundle.unit_scores([text])[0], bundle.unit_scores(["the", text, "soup"])[1]
+    exact: Any = potstill.load(run.folder, graph="fp32")  # in int8 the other texts of a batch change what is rounded
+    one, several = exact.unit_scores([text])[0], exact.unit_scores(["the", text, "soup"])[1]
     np.testing.assert_allclose(one, several, atol=1e-3)
 
 

@@ -281,7 +281,7 @@ def test_a_bundle_predicts_what_the_student_predicts(causal: Path, tmp_path: Pat
     student = cloze(causal, label_words=MULTI_TOKEN_WORDS, trainable_layers=1, epochs=2).fit(training_data())
     export(student, tmp_path / "bundle", task=Task(LABELS), texts=training_data().texts, gold=None)
     texts = [*TEXTS, "[MASK] <|endoftext|> the soup\n\ntopic: sport"]
-    bundle = load(tmp_path / "bundle")
+    bundle = load(tmp_path / "bundle", graph="fp32")  # int8 is served only where it was measured to be faster
     np.testing.assert_allclose(bundle.predict_logits(texts), student.predict_logits(texts), atol=1e-3)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from support.tinyencoders import FAMILIES, write_tinyencoder
 
-from potstill.bundle.bundle import Bundle
+from potstill.bundle.bundle import Bundle, load
 from potstill.bundle.export.export import export
 from potstill.bundle.export.quantize import write_int8
-from potstill.bundle.layout import INT8
+from potstill.bundle.layout import FP32, INT8
 from potstill.data.task import Task
 from potstill.students.base import StudentConfig
 from potstill.students.encoder import EncoderStudent
@@ -53,7 +53,8 @@ def bundle(trained: EncoderStudent, tmp_path_factory: pytest.TempPathFactory) ->
 def test_the_bundle_predicts_what_the_student_predicts(trained: EncoderStudent, bundle: Bundle) -> None:
     texts = StudentContract().training_data().texts
     best = trained.predict_logits(texts).argmax(1)
-    assert list(bundle.predict(texts)) == [StudentContract.labels[column] for column in best]
+    exact = load(bundle.folder, graph=FP32)  # whichever graph was measured to be faster here
+    assert list(exact.predict(texts)) == [StudentContract.labels[column] for column in best]
 
 
 def test_its_int8_graph_labels_nearly_all_texts_alike(trained: EncoderStudent, bundle: Bundle, tmp_path: Path) -> None:
