@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from potstill.data.task import JsonObject
     from potstill.models.downloads.catalogue import Download
     from potstill.run import ProgressReporter
+    from potstill.run.describe_labels import LabelDescriptions
 
 
 @dataclass(frozen=True)
@@ -84,46 +85,104 @@ def _state(row: Download) -> str:
     return f"{n_parts}/{len(row.files)}" if n_parts else ""
 
 
+class InitOptions(TableOptions, total=False):
+    """The options of `init` besides its main parameters."""
+
+    describe: Annotated[bool, "Let the teacher write a sentence about each label; you correct them in the file."]
+    base_url: Annotated[str, "The address of the teacher's server, if it is not the provider's own."]
+    redact: Annotated[bool, "Remove addresses, numbers and the like before a text leaves this machine."]
+    usd_per_hour: Annotated[float, "What an hour of this machine costs (0.10 assumed)."]
+    yes: Annotated[bool, "Spend without asking first."]
+
+
 @dataclass(frozen=True)
 class InitResult:
-    """The file that `init` wrote, and its guesses."""
+    """The file that `init` wrote, its guesses, and a teacher's descriptions of the labels if they were asked for."""
 
     file: Path
     sentences: tuple[str, ...]
+    described: LabelDescriptions | None = None
 
     def to_json(self) -> JsonObject:
-        """The file and the guesses."""
-        return {"file": str(self.file), "guessed": list(self.sentences)}
+        """The file, the guesses and the descriptions."""
+        described = {} if self.described is None else {"described": asdict(self.described)}
+        return {"file": str(self.file), "guessed": list(self.sentences), **described}
 
     def to_text(self) -> str:
-        """The guesses, and what to type next."""
+        """The guesses, the descriptions, and what to type next."""
+        lines = [*self.sentences, ""] if self.sentences else []
+        if self.described is not None:
+            lines += [*_described_lines(self.described), ""]
         check = f"Labels that are probably wrong: potstill label-errors {self.file}"
-        return "\n".join(
-            [*self.sentences, "", f"Wrote {self.file}. Look it over, then: potstill distill {self.file}", check]
-        )
+        wrote = f"Wrote {self.file}." if self.sentences or self._is_new else f"{self.file} stays as it is."
+        return "\n".join([*lines, f"{wrote} Look it over, then: potstill distill {self.file}", check])
+
+    @property
+    def _is_new(self) -> bool:
+        return self.described is None or bool(self.described.descriptions)
+
+
+def _described_lines(described: LabelDescriptions) -> list[str]:
+    """The descriptions with their price, as a proposal."""
+    if not described.descriptions and not described.missing:
+        return ["Every label has a description already: nothing was asked."]
+    simulated = " (a simulation: it replays texts)" if described.simulated else ""
+    lines = [
+        f"{described.teacher}{simulated} described {len(described.descriptions)} labels for ${described.usd:.4f}, "
+        "beside the budget of the file. Teachers and students read these sentences: correct them there."
+    ]
+    lines += [f"  {label}: {text}" for label, text in described.descriptions.items()]
+    if described.missing:
+        lines.append(f"Without a description: {', '.join(described.missing)}.")
+    return lines
 
 
 def init(
-    data: Annotated[str | Path | Any, "A table with texts and, in some rows at least, labels; or several.", SEVERAL],
+    data: Annotated[
+        str | Path | Any,
+        "A table with texts and, in some rows at least, labels; or several. Or a potstill.toml.",
+        SEVERAL,
+    ],
     *,
     out: Annotated[str | Path | None, "The file to write; else potstill.toml beside the data.", "-o"] = None,
+    teacher: Annotated[str | None, "The teacher: local:MODEL, openai:MODEL, anthropic:MODEL.", "-t"] = None,
     budget: Annotated[str | float | None, "US dollars for everything.", "-b", "=USD"] = None,
     force: Annotated[bool | None, "Overwrite an existing file."] = None,
-    **options: Unpack[TableOptions],
+    reporter: ProgressReporter | None = None,
+    **options: Unpack[InitOptions],
 ) -> InitResult:
     """Read a data file and write a potstill.toml with guessed columns, labels and splits, and the options given here.
 
+    With --describe the teacher also writes a sentence about each label that has none, from the names of the labels and
+    a few texts, for at most the budget. You see them, and correct them in the file. A potstill.toml gets them in place.
+
     Raises:
         BadData: the file cannot be read, or has no text column.
-        BadSpec: the TOML file exists already.
+        BadSpec: the TOML file exists already, or the teacher describes no labels.
+        SpendingDeclined: the user said no.
     """
+    from potstill.api.init_descriptions import describe_in_file
     from potstill.api.init_template import write_spec_template
+    from potstill.run.inputs import read_inputs, spec_overrides
 
+    describe, agreed = options.pop("describe", False), options.pop("yes", False)
     if not is_paths(data):
         raise BadSpec(
             f"init writes a TOML file that names data files, and a {type(data).__name__} is none.",
             "Store it first, as in frame.to_csv('data.csv', index=False).",
         )
+    if describe and teacher is None:
+        raise BadSpec("Descriptions are written by a teacher, and none is named.", "Add --teacher local:qwen-1.5b.")
     files = [as_path(data)] if isinstance(data, str | Path) else [as_path(each) for each in data]
-    file, sentences = write_spec_template(files, as_path_or_none(out), budget, options, force=bool(force))
-    return InitResult(file, tuple(sentences))
+    overrides, sentences = spec_overrides(teacher, None, budget, options), list[str]()
+    if len(files) == 1 and files[0].suffix == ".toml":
+        if not describe:
+            raise BadSpec(f"{files[0]} is a TOML file already.", "Give the table, or add --describe.")
+        file = files[0]
+    else:
+        file, sentences = write_spec_template(files, as_path_or_none(out), overrides, force=bool(force))
+        overrides = {name: overrides[name] for name in ("teacher", "budget") if name in overrides}
+    described = None
+    if describe:
+        described = describe_in_file(file, read_inputs(file, None, overrides), reporter, agreed)
+    return InitResult(file, tuple(sentences), described)

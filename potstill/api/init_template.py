@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from potstill.data.atomic import atomic_file
 from potstill.data.paths import as_text
 from potstill.data.printable import escape_controls
 from potstill.data.tables import WITH_HEADER, guess_of, is_stream
-from potstill.data.task import Task
+from potstill.data.task import JsonObject, Task
+from potstill.data.toml_file import quoted
 from potstill.errors import BadSpec
 from potstill.evaluation.text2text.answer_metrics import METRIC_NAMES
 from potstill.ledger.prices import parse_usd
 from potstill.procedures import LABELS_ONLY_PROCEDURE
 from potstill.procedures.cold_start import DEFAULT_COLD_START
-from potstill.run.inputs import RunInputs, read_inputs, spec_overrides
-from potstill.run.spec import DEFAULT_PROCEDURE
+from potstill.run.inputs import RunInputs, read_inputs
 from potstill.students import DEFAULT_STUDENT, FORM_STUDENTS
 from potstill.teachers import DEFAULT_TEACHER, TRAINED_TEACHER
 
@@ -38,9 +37,9 @@ LAYOUT_KEYS = {
 COMMENTED = ("format", "sheet", "quotes", "escape", "skip_rows")
 TEACHER = """[teacher]
 name = {}  # or "openai:MODEL", "trained:BACKBONE"
-
+{}
 """
-STUDENT = f'{json.dumps(DEFAULT_STUDENT)}  # or "static", "linear"'
+STUDENT = f'{quoted(DEFAULT_STUDENT)}  # or "static", "linear"'
 OTHER_RECIPES = '  # or "finetune", "kd"'
 DESCRIPTIONS = """
 [task.descriptions]  # one sentence a label helps every teacher
@@ -52,9 +51,11 @@ MISSING = '# missing = ["nan", "N/A"]  # words in a label cell that mean: no lab
 
 
 def write_spec_template(
-    data: Sequence[Path], out: Path | None, budget: str | float | None, options: Mapping[str, object], *, force: bool
+    data: Sequence[Path], out: Path | None, overrides: JsonObject, *, force: bool
 ) -> tuple[Path, list[str]]:
     """Write the TOML file for `data`, one file or several; return its path and the guesses, in sentences.
+
+    `overrides` are the options of the command as a spec has them.
 
     Raises:
         BadData: a file cannot be read, or has no text column.
@@ -67,9 +68,10 @@ def write_spec_template(
     out = out or data[0].parent / SPEC_FILE
     if out.exists() and not force:
         raise BadSpec(f"{out} exists already.", "Give another name with -o, or --force.")
+    budget = overrides.get("budget")
     if budget is not None:
         parse_usd(budget)
-    order = read_inputs(data[0] if len(data) == 1 else data, None, spec_overrides(None, None, budget or 1, options))
+    order = read_inputs(data[0] if len(data) == 1 else data, None, {"budget": 1, **overrides})
     beside = out.absolute().parent
     files = [path.name if path.absolute().parent == beside else str(path.absolute()) for path in data]
     if odd := next((name for name in files if as_text(Path(name)) != name), None):
@@ -77,10 +79,6 @@ def write_spec_template(
     with atomic_file(out) as path:
         path.write_text(_toml(order, files, budget), encoding="utf-8")
     return out, [*order.messages]
-
-
-def _quoted(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # as TOML's basic strings
 
 
 def _data_lines(order: RunInputs) -> Iterator[str]:
@@ -95,10 +93,10 @@ def _data_lines(order: RunInputs) -> Iterator[str]:
         guess = guess_of(order.guesses, name)
         why = about if guess is None else f"guessed: {guess.reason}; {about}"
         mark = "# " if guess is None and name in COMMENTED else ""
-        yield f"{mark}{name} = {_quoted(found[name])}  # {why}"
+        yield f"{mark}{name} = {quoted(found[name])}  # {why}"
     for name, value in {**given, **order.columns}.items():
         guess = None if name in given else guess_of(order.guesses, name)
-        yield f"{name} = {_quoted(value)}" + (f"  # guessed: {guess.reason}" if guess else "")
+        yield f"{name} = {quoted(value)}" + (f"  # guessed: {guess.reason}" if guess else "")
     if (no_label := guess_of(order.guesses, "label")) is not None and not no_label.value:
         yield f'# label = "COLUMN"  # guessed: none, {no_label.reason}'
     if "missing" not in given:
@@ -108,48 +106,61 @@ def _data_lines(order: RunInputs) -> Iterator[str]:
 def _answer_lines(task: Task) -> Iterator[str]:
     """The keys of `[task]` about labels, types or answers."""
     if task.output is not None:
-        yield f"form = {_quoted(task.output.form)}  # of the answers"
+        yield f"form = {quoted(task.output.form)}  # of the answers"
     if task.form == "free":
-        yield f"metric = {_quoted(task.output and task.output.metric)}  # or one of {', '.join(METRIC_NAMES)}"
+        yield f"metric = {quoted(task.output and task.output.metric)}  # or one of {', '.join(METRIC_NAMES)}"
         limit = task.output and task.output.max_tokens
         yield f"{'# ' if limit is None else ''}max_tokens = {limit or 64}  # of an answer; else that of the longest one"
         yield '# instruction = "Answer the question."'
         return
-    labels = ",\n  ".join(_quoted(label) for label in task.labels)
+    labels = ",\n  ".join(quoted(label) for label in task.labels)
     yield f"labels = [\n  {labels},\n]"
     yield '# instruction = "Decide what the customer wants."'
 
 
+def _teacher_lines(order: RunInputs) -> str:
+    """`[teacher]`: the one that was named, with its options, or the default."""
+    named, default = order.spec.teacher, TRAINED_TEACHER if order.task.kind == "multi" else DEFAULT_TEACHER
+    options = {} if named is None else named.options
+    lines = "".join(f"{name} = {quoted(value)}\n" for name, value in options.items())
+    return TEACHER.format(quoted(default if named is None else named.name), lines)
+
+
+def _hour_line(order: RunInputs) -> str:
+    given = order.spec.prices.get("usd_per_hour")
+    return "# usd_per_hour = 0.10" if given is None else f"usd_per_hour = {quoted(given)}"
+
+
 def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None) -> str:
     task, form = order.task, order.task.form
-    descriptions = "\n".join(f'# {_quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
+    descriptions = "\n".join(f'# {quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
     labels_only = task.kind in ("multi", "text2text")
-    teacher = TEACHER.format(_quoted(TRAINED_TEACHER if task.kind == "multi" else DEFAULT_TEACHER))
-    student = STUDENT if form is None else f'{_quoted(FORM_STUDENTS[form])}  # or "{FORM_STUDENTS[form]}:WEIGHTS"'
+    teacher = "" if form is not None and order.spec.teacher is None else _teacher_lines(order)
+    student = STUDENT if form is None else f'{quoted(FORM_STUDENTS[form])}  # or "{FORM_STUDENTS[form]}:WEIGHTS"'
     others = OTHER_RECIPES if form is None else ""
-    recipe = _quoted(LABELS_ONLY_PROCEDURE if labels_only else DEFAULT_PROCEDURE) + others
+    recipe = quoted(LABELS_ONLY_PROCEDURE if labels_only else order.spec.procedure.name) + others
     first = FIRST_TEXTS if not labels_only and len(order.pool.subset("pool")) else ""
-    sum_usd = f"budget = {_quoted(str(budget))}" if budget is not None else "budget = 1.00"
+    sum_usd = f"budget = {quoted(str(budget))}" if budget is not None else "budget = 1.00"
     return f"""# The settings of a run. Start it with: potstill distill {SPEC_FILE}
 {sum_usd}  # US dollars for everything: model calls, labels, compute
 
 [task]
-name = {_quoted(task.name)}
-kind = {_quoted(task.kind)}  # one text and one label (single), two texts (pair), several labels (multi), or text2text
+name = {quoted(task.name)}
+kind = {quoted(task.kind)}  # one text and one label (single), two texts (pair), several labels (multi), or text2text
 {chr(10).join(_answer_lines(task))}
 {"" if form == "free" else DESCRIPTIONS.format(descriptions)}
 [data]
-file = {_quoted(files[0] if len(files) == 1 else list(files))}  # or: train = "...", pool = "...", test = "..."
+file = {quoted(files[0] if len(files) == 1 else list(files))}  # or: train = "...", pool = "...", test = "..."
 {chr(10).join(map(escape_controls, _data_lines(order)))}
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 
-{teacher if form is None else ""}[student]
+{teacher}[student]
 name = {student}
 
 [procedure]
 name = {recipe}
 {first}
 [prices]
-# usd_per_hour = 0.10  # this machine
+{_hour_line(order)}  # this machine
 """

@@ -279,6 +279,15 @@ class GenerationRequest:
     parts: Sequence[GenerationRequest] = ()
 
 
+@dataclass(frozen=True)
+class DescriptionRequest(GenerationRequest):
+    """A request for one sentence on what belongs to `label`, in place of a text; n is one.
+
+    Its examples are texts of the label and, with the label "", unlabelled texts of the task. Only for teachers that
+    describe labels (see teachers/base.py).
+    """
+
+
 def content_key(*parts: Any) -> str:
     """32 hex digits of a SHA-256 over the parts' canonical JSON: equal content, equal key, on every machine."""
     canonical = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -1,7 +1,8 @@
-"""Reads a TOML file; what is no TOML is named in one sentence."""
+"""Reads a TOML file, and writes its strings; what is no TOML is named in one sentence."""
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -30,3 +31,8 @@ def read_toml(path: Path, mend: str) -> dict[str, Any]:
     except ValueError as error:  # a number may have more digits than Python converts
         reason = str(error).split(";")[0]
         raise BadSpec(f"{path} is not a TOML file: {reason}.", "Correct that line.") from None
+
+
+def quoted(value: object) -> str:
+    """A string, number or list as TOML writes it; strings are basic strings."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.answer_records import answer_form
-from potstill.data.task import Answer, GenerationRequest, JsonObject, LabelledText, Task, content_key
+from potstill.data.task import (
+    Answer,
+    DescriptionRequest,
+    GenerationRequest,
+    JsonObject,
+    LabelledText,
+    Task,
+    content_key,
+)
 from potstill.engines.base import Engine
 from potstill.engines.greenlets import Semaphore
 from potstill.errors import BudgetExceeded
@@ -328,16 +336,17 @@ class TeacherClient:
         """See `Run.generate`."""
         examples = [[each.text, each.label] for each in (*request.examples, *request.counterexamples)]
         # Without a feedback or parts the key is that of a request for one label.
-        rest = [asdict(each) for each in (request.feedback, *request.parts) if each is not None]
+        rest: list[object] = [asdict(each) for each in (request.feedback, *request.parts) if each is not None]
+        describes = isinstance(request, DescriptionRequest)
+        rest += ["description"] if describes else []
         key = content_key(
             "write", self._task.key, teacher.generation_key, request.label, request.n, request.seed, examples, *rest
         )
         found = self._store.load([key]) or self._find_generated(teacher, key)
         if key not in found:
             bound = teacher.max_generation_usage(request)
-            purchase = purchase_of(
-                teacher, "teach", f"{teacher.name} generates {request.n} texts", request.n, "generate"
-            )
+            what = f"describes {request.label}" if describes else f"generates {request.n} texts"
+            purchase = purchase_of(teacher, "teach", f"{teacher.name} {what}", request.n, "generate")
             try:
                 with self._ledger.hold(teacher.price.cost_micros(bound), purchase) as hold:
                     generated = teacher.generate(request)

@@ -35,6 +35,7 @@ class TeacherCapabilities:
         needs_student: it answers with a student that the procedure trains first.
         human: people answer, now or later; no language model.
         generates: it writes texts.
+        describes_labels: it writes a sentence about a label, for a `DescriptionRequest`.
         reads_feedback: `generate` reads a request's feedback and returns texts of several labels at once. What it wrote
             and cannot be parsed comes back as a text with the label "". Without it, a request is for one label.
         labels_per_call: requests for one label that one `generate` takes at once, as the `parts` of a request.
@@ -53,6 +54,7 @@ class TeacherCapabilities:
     needs_student: bool = False
     human: bool = False
     generates: bool = False
+    describes_labels: bool = False
     reads_feedback: bool = False
     labels_per_call: int = 1
     texts_per_label: int = 1

@@ -73,7 +73,12 @@ class EntityQuestion:
     """
 
     capabilities = replace(
-        CHAT_CAPABILITIES, generates=False, reads_feedback=False, writes_answers=True, soft_labels=False
+        CHAT_CAPABILITIES,
+        generates=False,
+        describes_labels=False,
+        reads_feedback=False,
+        writes_answers=True,
+        soft_labels=False,
     )
     lists_labels = True
     max_requests = 1 + SPARE_REQUESTS

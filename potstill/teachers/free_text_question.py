@@ -45,7 +45,12 @@ class FreeTextQuestion:
     """
 
     capabilities = replace(
-        CHAT_CAPABILITIES, generates=False, reads_feedback=False, writes_answers=True, soft_labels=False
+        CHAT_CAPABILITIES,
+        generates=False,
+        describes_labels=False,
+        reads_feedback=False,
+        writes_answers=True,
+        soft_labels=False,
     )
     lists_labels = False
     max_requests = 1 + SPARE_REQUESTS

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from potstill.data.task import Feedback, GenerationRequest, LabelledText, StudentPrediction, Task
+from potstill.data.task import DescriptionRequest, Feedback, GenerationRequest, LabelledText, StudentPrediction, Task
 from potstill.errors import BadSpec, did_you_mean
 from potstill.evaluation.metrics import ClassScore
+from potstill.teachers.description_prompts import description_messages
 from potstill.teachers.label_parsing import parse_texts
 from potstill.teachers.prompts import (
     GENERATION_SCHEMA,
@@ -72,6 +73,8 @@ class GenerationPrompt:
 
     def messages(self, previous_reply: str | None = None) -> list[Message]:
         """The conversation that asks for texts, also after a reply that was not JSON."""
+        if isinstance(self.request, DescriptionRequest):
+            return description_messages(self.task, self.request, previous_reply)
         if self.content is None:
             return generation_messages(self.task, self.request, previous_reply)
         messages = _messages(self.content)

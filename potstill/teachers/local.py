@@ -154,6 +154,7 @@ class LocalTeacher:
         # llama.cpp generates, and it reads GGUF files only.
         self.capabilities = TeacherCapabilities(
             generates=found.kind == "gguf",
+            describes_labels=found.kind == "gguf",
             reads_feedback=options.generation_prompt == "whole",
             labels_per_call=options.generation_slots,
             texts_per_label=TEXTS_PER_LABEL,
@@ -394,6 +395,6 @@ def open_by_task(setup: TeacherSetup) -> Teacher:
 
 
 CAPABILITIES = TeacherCapabilities(
-    generates=True, task_kinds=TASK_KINDS | {"text2text"}, output_forms=frozenset({"entities"})
+    generates=True, describes_labels=True, task_kinds=TASK_KINDS | {"text2text"}, output_forms=frozenset({"entities"})
 )
 KIND = TeacherKind(open_by_task, CAPABILITIES, LocalOptions)

@@ -17,13 +17,14 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from potstill.data.task import GenerationRequest, LabelledText, Task, content_key
+from potstill.data.task import DescriptionRequest, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadInput, BadSpec
 from potstill.ledger.prices import Usage
 from potstill.models.chat_template import ChatTemplate
 from potstill.models.weights import Weights
 from potstill.registry import Options
 from potstill.teachers.base import GeneratedTexts
+from potstill.teachers.description_prompts import description_conversation, description_list
 from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
 from potstill.teachers.generation_quotas import split_by_label
 from potstill.teachers.label_prompt import label_conversation, label_list, render_chat, text_grammar
@@ -223,6 +224,10 @@ class LocalGenerator:
         return split_by_label(request, self.task.labels, gold, draw, TEXTS_PER_LABEL)
 
     def _prompt(self, part: GenerationRequest) -> str:
+        if isinstance(part, DescriptionRequest):
+            if not self.template:
+                return description_list(self.task, part)
+            return render_chat(self._chat_template, *description_conversation(self.task, part))
         if not self.template:
             return label_list(self.task, part)
         return render_chat(self._chat_template, *label_conversation(self.task, part))

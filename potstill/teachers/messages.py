@@ -25,6 +25,7 @@ RAW_REPLY_CHARACTERS = 200
 CHAT_CAPABILITIES = TeacherCapabilities(
     remote=True,
     generates=True,
+    describes_labels=True,
     reads_feedback=True,
     task_kinds=frozenset({"single", "pair", "multi", "text2text"}),
     output_forms=frozenset({"entities", "free"}),

@@ -59,6 +59,7 @@ Floats = NDArray[np.float64]
 MIN_PROBABILITY = 1e-6
 REPLAY_CAPABILITIES = TeacherCapabilities(
     generates=True,
+    describes_labels=True,
     reads_feedback=True,
     task_kinds=frozenset({"single", "pair", "multi", "text2text"}),
     output_forms=frozenset({"entities", "free"}),
@@ -81,7 +82,8 @@ class ReplayOptions(LabelledFileOptions):
         usd_per_label: price of one label; the teacher then simulates a human.
         usd_per_million_tokens: price of a million tokens, prompt or answer; the teacher then simulates an LLM.
         prompt_tokens: tokens of a prompt beside its text.
-        generate_from: a table of real texts that `generate` returns as if it generated them, each once in a run.
+        generate_from: a table of real texts that `generate` returns as if it generated them, each once in a run; one
+            of a label also stands for its description.
         generation_accuracy: the share of texts generated from feedback whose label is right; None takes `accuracy`.
         batch_size: texts in one call.
         parallel: calls in flight.
@@ -174,7 +176,8 @@ class ReplayTeacher:
         self.price: Price = _price(options)
         self._human = options.usd_per_label is not None
         self.category: Category = "human" if self._human else "llm"
-        self.capabilities = replace(REPLAY_CAPABILITIES, generates=bool(options.generate_from))
+        writes = bool(options.generate_from)
+        self.capabilities = replace(REPLAY_CAPABILITIES, generates=writes, describes_labels=writes)
         unset = {name for name in ("generate_from", "generation_accuracy") if not getattr(options, name)}
         key_options = options.model_dump(
             exclude={

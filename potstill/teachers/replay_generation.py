@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.atomic import atomic_file
-from potstill.data.task import Feedback, GenerationRequest, LabelledText, Task, content_key
+from potstill.data.task import DescriptionRequest, Feedback, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import Usage
 from potstill.teachers.base import GeneratedTexts
@@ -133,7 +133,7 @@ class ReplayGenerator:
         From feedback it serves `label_quotas` texts of each label, each label right with the given accuracy. Fewer
         texts than were asked for come back when those of a label are used up.
         """
-        key = content_key(asdict(request))
+        key = content_key(asdict(request), *(["description"] if isinstance(request, DescriptionRequest) else []))
         texts, guided = self.served.get(key), request.feedback is not None and not request.label
         if texts is None:
             texts = tuple(self._with_feedback(request) if guided else self._of_label(request))

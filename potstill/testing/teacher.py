@@ -13,6 +13,7 @@ from unittest import SkipTest
 from potstill.data.task import (
     Answer,
     AnswerState,
+    DescriptionRequest,
     Feedback,
     GenerationRequest,
     LabelledText,
@@ -182,6 +183,19 @@ class TeacherContract:
         check(len(generated.texts) <= 2, f"{len(generated.texts)} texts where two were asked")
         check(all(item.label == request.label and item.text.strip() for item in generated.texts), f"{generated.texts}")
         self._check_usage(teacher, generated.usage, bound)
+
+    def test_it_describes_a_label_if_it_declares_it(self) -> None:
+        """At most one text, of the label asked, within the bound."""
+        teacher = self._opened()
+        if not teacher.capabilities.describes_labels:
+            raise SkipTest("it describes no labels")
+        for examples in ((self.example,), (replace(self.example, label=""),)):
+            request = DescriptionRequest(self.example.label, 1, examples=examples)
+            bound = teacher.max_generation_usage(request)
+            generated = teacher.generate(request)
+            check(len(generated.texts) <= 1, f"{len(generated.texts)} descriptions of one label")
+            check(all(item.label == request.label and item.text.strip() for item in generated.texts), f"{generated}")
+            self._check_usage(teacher, generated.usage, bound)
 
     def test_it_generates_with_feedback_if_it_declares_it(self) -> None:
         """At most n texts of the task's labels (or of none, if unreadable), within the bound."""

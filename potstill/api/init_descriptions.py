@@ -1,0 +1,128 @@
+"""`init --describe`: a teacher's descriptions of the labels, shown, and written into potstill.toml for correction."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from potstill.data.atomic import atomic_file
+from potstill.data.paths import folder_name, utf8_folder
+from potstill.data.task import DescriptionRequest, content_key
+from potstill.data.toml_file import quoted
+from potstill.errors import BadSpec, SpendingDeclined
+from potstill.ledger.prices import micros_to_usd
+from potstill.run.describe_labels import LabelDescriptions, check_describes, describe_labels, description_requests
+from potstill.run.inputs import RunInputs
+from potstill.run.open_teacher import open_teacher
+from potstill.run.run import Run
+from potstill.teachers.kinds import teacher_kind
+
+if TYPE_CHECKING:
+    from potstill.run import ProgressReporter
+    from potstill.teachers.base import Teacher
+
+TABLE = "[task.descriptions]"
+_HEADER = re.compile(r"^\s*\[\s*task\s*\.\s*descriptions\s*\]")
+
+
+def describe_in_file(
+    file: Path, inputs: RunInputs, reporter: ProgressReporter | None, agreed: bool
+) -> LabelDescriptions:
+    """Let the spec's teacher describe the labels that have no description, and write the sentences into the TOML file.
+
+    Raises:
+        BadSpec: the teacher describes no labels, or the file has its descriptions elsewhere than in a table.
+        SpendingDeclined: the user said no.
+        MoneyError: the budget does not suffice for one description.
+    """
+    spec, task = inputs.spec, inputs.task
+    assert spec.teacher is not None  # the caller takes it from the command
+    check_describes(spec.teacher.name, teacher_kind(spec.teacher.kind).capabilities)
+    planned = open_teacher(spec, task, spec.teacher)
+    check_describes(planned.name, planned.capabilities)
+    requests = description_requests(task, inputs.pool, spec.seed)
+    if not requests:
+        return LabelDescriptions(planned.name, {}, (), 0.0)
+    text = file.read_text(encoding="utf-8-sig")
+    insert_descriptions(text, {each.label: "so" for each in requests}, planned.name)  # refused before it costs anything
+    _confirm_spending(planned, inputs, requests, reporter, agreed)
+    digest = content_key(spec.identity(), inputs.pool.key, task.key)[:8]
+    folder = utf8_folder(Path("runs") / f"{folder_name(inputs.name)}-descriptions-{digest}")
+    with Run.open(folder, spec, task, inputs.pool, reporter) as run:
+        found = describe_labels(run, run.teacher(), requests)
+    with atomic_file(file) as path:
+        path.write_text(insert_descriptions(text, found.descriptions, found.teacher), encoding="utf-8")
+    return found
+
+
+def _confirm_spending(
+    teacher: Teacher,
+    inputs: RunInputs,
+    requests: Sequence[DescriptionRequest],
+    reporter: ProgressReporter | None,
+    agreed: bool,
+) -> None:
+    """Show what a teacher that sends texts away will cost; ask before it is spent, unless the user `agreed`."""
+    if not teacher.capabilities.remote:
+        return
+    usages = [teacher.estimate_generation_usage(request) for request in requests]
+    low, high = (
+        sum(teacher.price.cost_micros(usage) for usage in some)
+        for some in ([each.low for each in usages], [each.high for each in usages])
+    )
+    if reporter is None:
+        return
+    reporter.info(
+        f"Letting {teacher.name} describe {len(requests)} labels costs ${micros_to_usd(low):.4f} to "
+        f"${micros_to_usd(high):.4f}; the budget is ${micros_to_usd(inputs.spec.limit_micros):.2f}."
+    )
+    redacts = bool(inputs.spec.teacher and inputs.spec.teacher.options.get("redact"))
+    how = "addresses and numbers taken out" if redacts else "as they are (--redact mends it)"
+    n_texts = len({each.text for request in requests for each in request.examples})
+    reporter.info(f"The labels and {n_texts} texts go to {teacher.metadata.host or 'its server'}, {how}.")
+    if high and not teacher.simulated and not agreed and not reporter.confirm("Spend it?"):
+        raise SpendingDeclined("Nothing was asked and nothing was spent.", "Add --yes to go on without a question.")
+
+
+def insert_descriptions(toml: str, descriptions: Mapping[str, str], teacher: str) -> str:
+    """The TOML text with these descriptions in its table; all else stays as it is.
+
+    Comments that hold the place of a label's description give way to it.
+
+    Args:
+        toml: a spec.
+        descriptions: label -> one sentence; empty ones are left out.
+        teacher: who wrote them.
+
+    Raises:
+        BadSpec: the descriptions of the file are written in another way than as a table of their own.
+    """
+    written = {label: text for label, text in descriptions.items() if text}
+    rows = [f"{quoted(label)} = {quoted(text)}" for label, text in written.items()]
+    if rows:
+        rows.insert(0, f"# Written by {teacher}: correct them.")
+    lines = toml.removesuffix("\n").split("\n")
+    at = next((number for number, line in enumerate(lines) if _HEADER.match(line)), None)
+    if at is None:
+        new = [*lines, "", TABLE, *rows]
+    else:
+        names = [quoted(label) for label in written]
+        places = {*(f'# {name} = ""' for name in names), *(f'{name} = ""' for name in names)}
+        rest = [line for line in lines[at + 1 :] if line.rstrip() not in places]
+        new = [*lines[: at + 1], *rows, *rest]
+    text = "\n".join(new) + "\n"
+    before = tomllib.loads(toml)
+    task = before.setdefault("task", {})
+    task["descriptions"] = {**task.get("descriptions", {}), **written}
+    try:
+        fits = tomllib.loads(text) == before
+    except tomllib.TOMLDecodeError:
+        fits = False
+    if not fits:
+        raise BadSpec(
+            "Descriptions cannot be added to this file.", f"Write those it has under {TABLE}, one label a line."
+        )
+    return text
