@@ -108,6 +108,14 @@ def test_init_writes_a_toml_that_distill_takes(reviews, tmp_path):
     assert call("init", reviews, "--force").exit_code == 0
 
 
+def test_a_plan_without_any_label_says_what_estimates_the_accuracy(reviews, tmp_path):
+    bare = tmp_path / "bare.csv"
+    bare.write_text("review\nFilm 1 is dull and long\nFilm 2 is superb\n", encoding="utf-8")
+    command = ("plan", bare, "--labels", "good,bad", "--procedure", "selftrain", "-b", 1)
+    assert "a hint that is mostly too high" in call(*command).stdout
+    assert "mostly too high" not in call("plan", reviews, *LINEAR, "-b", 1).stdout
+
+
 def test_a_file_is_labelled_row_by_row_and_keeps_its_columns(reviews, tmp_path):
     call("distill", reviews, *LINEAR, "-b", 1, "-o", tmp_path / "run")
     todo = tmp_path / "todo.csv"

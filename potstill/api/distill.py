@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 NO_COMPARISON = "there is nothing to measure, and no page to write"
 NO_TEST_TEXTS = "No labelled test texts: nothing will measure the student. {n} measure any accuracy to within 5 points."
+NO_GOLD = (
+    "No label at all: with two opinions of texts (--teacher trained:bge-small) the report says how often they agree "
+    "and which accuracy would follow, a hint that is mostly too high. Without a second one nothing estimates it."
+)
 NO_TEACHER = "This recipe asks no teacher: it costs only this machine's time."
 
 
@@ -208,12 +212,14 @@ class PlanResult:
     """The expected cost of the teacher, and the expected score of each way to spend the budget.
 
     `n_to_measure`: labelled test texts that measure any accuracy to within five points; 0 if there are test texts.
+    `has_gold`: whether there are labels to learn.
     """
 
     teacher: CostPlan | None
     options: OptionComparison | None = None
     page: Path | None = None
     n_to_measure: int = 0
+    has_gold: bool = True
 
     def to_json(self) -> JsonObject:
         """The teacher's figures, and the options."""
@@ -225,6 +231,8 @@ class PlanResult:
         parts = [NO_TEACHER if self.teacher is None else self.teacher.to_text()]
         if self.n_to_measure:
             parts.append(NO_TEST_TEXTS.format(n=self.n_to_measure))
+        if not self.has_gold:
+            parts.append(NO_GOLD)
         if self.options is not None:
             parts.append(self.options.to_text())
         if self.page is not None:
@@ -293,4 +301,6 @@ def plan(
             path.write_text(comparison.page(), encoding="utf-8")
     untested = inputs.task.output is None and not inputs.pool.subset("test").texts
     n_to_measure = labels_for_interval(0.5) if untested else 0
-    return PlanResult(estimate_cost(inputs, check=bool(check)), comparison, as_path_or_none(page), n_to_measure)
+    has_gold = inputs.task.kind != "single" or bool(inputs.pool.subset("train").texts)
+    cost = estimate_cost(inputs, check=bool(check))
+    return PlanResult(cost, comparison, as_path_or_none(page), n_to_measure, has_gold)

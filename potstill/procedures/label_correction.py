@@ -19,8 +19,8 @@ from potstill.evaluation.calibration import log_softmax, softmax, temperature_fo
 from potstill.evaluation.cross_validation import fold_splits
 from potstill.evaluation.metrics import mcnemar
 from potstill.procedures.label_propagation import propagate_labels
-from potstill.procedures.name_opinions import NAME_ROUNDS, refine_names
-from potstill.procedures.opinions import note_agreement, student_opinion
+from potstill.procedures.name_opinions import refine_until_settled
+from potstill.procedures.opinions import note_agreement, note_refined_names, student_opinion
 from potstill.procedures.soft_labels import initial_student
 from potstill.run.notes import LabelsCorrected
 from potstill.run.run import Run
@@ -103,7 +103,9 @@ def add_name_opinion(texts: Sequence[str], soft: Floats, weight: float, n_neighb
     student = initial_student(run, gold, run.spec.student)
     names = student_opinion(student, texts, gold)
     teacher = np.log(np.maximum(soft, 1e-9)).astype(np.float32)
-    (refined,) = refine_names([names.scores], [names.vectors], [1.0], NAME_ROUNDS)
+    rounds = refine_until_settled([names.scores], [names.vectors], [1.0])
+    note_refined_names(run, rounds)
+    (refined,) = rounds.scores
     note_agreement(run, refined, teacher, ("The label names", "the teacher"))
     probs = softmax(2 * (weight * refined + (1 - weight) * teacher)).astype(np.float32)
     return _propagate(run, student, texts, probs, n_neighbors) if n_neighbors else probs

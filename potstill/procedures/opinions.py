@@ -19,6 +19,7 @@ from potstill.evaluation.calibration import Calibration, log_softmax, softmax
 from potstill.evaluation.label_free_accuracy import accuracy_from_agreement, labels_for_interval
 from potstill.ledger.prices import Purchase
 from potstill.procedures.label_propagation import propagate_labels
+from potstill.procedures.name_opinions import RefinedNames
 from potstill.procedures.soft_labels import open_kd_teacher
 from potstill.run.notes import NoteRecord
 from potstill.run.run import Run
@@ -71,6 +72,54 @@ class AgreementEstimated(NoteRecord):
             "share errors: of two encoders on five public sets the latter was from 3 points too low to 38 too high. "
             f"{self.n_to_measure} labelled test texts measure the accuracy to within 5 points."
         )
+
+
+@dataclass(frozen=True)
+class NamesRefined(NoteRecord):
+    """Without gold the label names were refined over the pool, in rounds.
+
+    Attributes:
+        n_texts: texts of the pool.
+        kept: the round whose labels were learnt, 0 before the first.
+        reason: why, as `evaluation.kept_round.KeptRound` has it.
+        changed: for each round the share of labels that it changed.
+        agreement: of two encoders that were refined alone, before the first round and after each; empty with one.
+    """
+
+    name = "names_refined"
+    n_texts: int
+    kept: int
+    reason: str
+    changed: tuple[float, ...] = ()
+    agreement: tuple[float, ...] = ()
+
+    def sentence(self) -> str:
+        """Which round was kept, and why."""
+        n, last = len(self.changed), f"{self.changed[-1]:.1%} of the labels" if self.changed else ""
+        if self.reason == "agreement":
+            why = (
+                f": there two encoders agree on {self.agreement[self.kept]:.0%} of the texts, after round {n} on "
+                f"{self.agreement[-1]:.0%}"
+            )
+        elif self.reason == "settled":
+            why = f", which changed {last}"
+        elif self.reason == "unsettled":
+            why = f", as round {n} still changed {last}: the names may say little about these texts, so describe them"
+        else:
+            why = ", as name_rounds asks"
+        alone = "" if self.agreement else " One encoder alone gives no estimate of the accuracy; a second one does."
+        return (
+            f"No gold label was given. The label names were refined over {self.n_texts:,} texts; round {self.kept} of "
+            f"{n} is kept{why}.{alone}"
+        )
+
+
+def note_refined_names(run: Run, refined: RefinedNames) -> None:
+    """Note the round of refined label names that is kept, and say why."""
+    kept = refined.kept
+    note = NamesRefined(len(refined.scores[0]), kept.round, kept.reason, refined.changed, refined.agreement)
+    run.note(note)
+    run.reporter.info(note.sentence())
 
 
 def student_opinion(student: Student, texts: Sequence[str], gold: Subset) -> Opinion:

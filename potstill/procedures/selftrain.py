@@ -13,16 +13,18 @@ student's (`opinions.py`); without gold it reads the label names too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from potstill.procedures.base import Ask, QuoteInputs, Recipe, has_trained_teacher, quote_answers, require_pool
-from potstill.procedures.name_opinions import NAME_ROUNDS, refine_names
+from potstill.procedures.name_opinions import refine_names, refine_until_settled
 from potstill.procedures.opinions import (
     Opinion,
     combine_opinions,
     note_agreement,
+    note_refined_names,
     refit_heads,
     student_opinion,
     teacher_opinion,
@@ -54,7 +56,8 @@ class SelfTrainOptions(Options):
             it is trained on the gold, and the student only on what it and the teacher found.
         teacher_weight: share of a trained teacher's opinion beside the student's own; 1 takes the teacher's alone.
         name_rounds: without gold, how often the labels' names give way to the mean of the texts taken for them before
-            the student is trained (see `name_opinions.py`).
+            the student is trained (see `name_opinions.py`); "auto" ends when hardly a label changes any more, or when
+            two opinions agree less (see `kept_round.py`).
         calibration_folds: how often the recipe is run anew, each time without a part of the gold, to calibrate the
             student on out-of-fold scores if no validation texts are there; 0 for no calibration.
     """
@@ -67,7 +70,7 @@ class SelfTrainOptions(Options):
     head_rounds: int = Field(default=0, ge=0, le=20)
     peer: str = ""
     teacher_weight: float = Field(default=TEACHER_WEIGHT, ge=0, le=1)
-    name_rounds: int = Field(default=NAME_ROUNDS, ge=0, le=100)
+    name_rounds: Literal["auto"] | Annotated[int, Field(ge=0, le=100)] = "auto"
     calibration_folds: int = Field(default=0, ge=0, le=20)
 
 
@@ -132,20 +135,24 @@ def _pseudo_labels(
 def _refine_names(
     run: Run, options: SelfTrainOptions, opinions: Sequence[Opinion], weights: Sequence[float]
 ) -> list[Opinion]:
-    """The opinions that label names gave, refined over the pool; notes how often two agree, each refined alone."""
+    """The opinions that label names gave, refined over the pool; notes the round that is kept.
 
-    def refine(opinions: Sequence[Opinion], weights: Sequence[float]) -> list[Opinion]:
-        vectors = [each.vectors for each in opinions]
-        refined = refine_names([each.scores for each in opinions], vectors, weights, options.name_rounds)
-        return [Opinion(scores, each) for scores, each in zip(refined, vectors, strict=True)]
-
+    Of two opinions it is noted how often they agree, each refined alone.
+    """
+    vectors, rounds = [each.vectors for each in opinions], options.name_rounds
+    refined = refine_until_settled(
+        [each.scores for each in opinions], vectors, weights, None if rounds == "auto" else rounds
+    )
+    note_refined_names(run, refined)
     if len(opinions) == 2:
         none = np.zeros((0, run.task.n_labels), dtype=np.float32)
-        one, other = (
-            combine_opinions(refine([each], [1.0]), [1.0], none, 1.0, options.n_neighbors) for each in opinions
-        )
+        alone = [
+            Opinion(refine_names([each.scores], [each.vectors], [1.0], refined.kept.round)[0], each.vectors)
+            for each in opinions
+        ]
+        one, other = (combine_opinions([each], [1.0], none, 1.0, options.n_neighbors) for each in alone)
         note_agreement(run, one, other, ("The student's encoder", "the teacher's"))
-    return refine(opinions, weights)
+    return [Opinion(scores, each) for scores, each in zip(refined.scores, vectors, strict=True)]
 
 
 def pseudo_label_spec(component: ComponentSpec) -> ComponentSpec:

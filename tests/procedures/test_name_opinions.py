@@ -17,8 +17,8 @@ from potstill.evaluation.calibration import softmax
 from potstill.evaluation.label_free_accuracy import accuracy_from_agreement, labels_for_interval
 from potstill.planning.cost_estimate import estimate_cost
 from potstill.procedures.kd import kd
-from potstill.procedures.name_opinions import balance_labels, refine_names, standardize
-from potstill.procedures.opinions import AgreementEstimated
+from potstill.procedures.name_opinions import balance_labels, refine_names, refine_until_settled, standardize
+from potstill.procedures.opinions import AgreementEstimated, NamesRefined
 from potstill.procedures.selftrain import selftrain
 from potstill.procedures.trained_teacher_kd import ft_kd
 from potstill.run.inputs import RunInputs
@@ -69,6 +69,35 @@ def test_refined_names_label_more_texts_right_than_the_names() -> None:
     np.testing.assert_allclose(pair[0], refined, atol=1e-3)
 
 
+def test_rounds_end_by_themselves_and_a_given_number_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    gold, centres = rng.integers(0, 6, 900), rng.normal(size=(6, 32))
+    pairs = [unit(centres[gold] + noise * rng.normal(size=(900, 32))) for noise in (1.2, 1.4)]
+    scores = [20 * vectors @ unit(centres + 1.5 * rng.normal(size=(6, 32))).T for vectors in pairs]
+    alone = refine_until_settled(scores[:1], pairs[:1], [1.0])
+    assert alone.kept.reason == "settled"
+    assert alone.kept.round == len(alone.changed) > 1
+    assert alone.changed[0] > alone.changed[-1]
+    assert alone.agreement == ()
+    both = refine_until_settled(scores, pairs, [0.5, 0.5], 2)
+    assert (both.kept.round, both.kept.reason, len(both.changed), len(both.agreement)) == (2, "given", 2, 3)
+    for found, expected in zip(both.scores, refine_names(scores, pairs, [0.5, 0.5], 2), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert both.agreement[-1] > both.agreement[0]
+
+
+def test_a_note_says_which_round_is_kept_and_why() -> None:
+    settled = NamesRefined(900, 2, "settled", (0.2, 0.004)).sentence()
+    assert "round 2 of 2 is kept, which changed 0.4% of the labels" in settled
+    assert "a second one does" in settled
+    assert (
+        "agree on 80% of the texts, after round 2 on 60%"
+        in NamesRefined(900, 1, "agreement", (0.2, 0.1), (0.7, 0.8, 0.6)).sentence()
+    )
+    assert "describe them" in NamesRefined(900, 3, "unsettled", (0.1,) * 10).sentence()
+    assert "as name_rounds asks" in NamesRefined(900, 0, "given", (), (0.5,)).sentence()
+
+
 def test_labels_are_balanced_by_half_of_what_would_make_them_equally_frequent() -> None:
     scores = standardize(np.random.default_rng(1).normal(loc=(1.0, 0.0, 0.0), size=(500, 3)))
     shares = [softmax(balance_labels(scores, share)).mean(axis=0)[0] for share in (0.0, 0.5, 1.0)]
@@ -104,6 +133,8 @@ def test_without_gold_a_larger_encoder_reads_the_label_names_too(tmp_path: Path,
         assert note.n_texts == len(bare.texts)
         assert 0 <= note.agreement <= 1
         assert "labelled test texts measure the accuracy" in note.sentence()
+        (rounds,) = (each.record for each in run.notes() if isinstance(each.record, NamesRefined))
+        assert len(rounds.agreement) == len(rounds.changed) + 1
     plan = estimate_cost(RunInputs(given, Task(bare.labels, name="world"), bare, "world", "", (), {}))
     assert plan is not None
     assert plan.n_texts == len(bare.texts)
