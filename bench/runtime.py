@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,7 +27,7 @@ import numpy as np
 from limits import Limits, measure_limits
 from numpy.typing import NDArray
 from runners import Rivals, Runner, local_runner
-from sections import RESULTS, commit, table, write_section
+from sections import RESULTS, circumstances, table, write_section
 
 from potstill.bundle.bundle import load
 from potstill.bundle.export.export import export
@@ -319,10 +316,7 @@ def measure(given: argparse.Namespace, place: Path, scratch: Path) -> None:
     runners = runners_of(place, given.threads, rivals)
     limits = measure_limits(tokens, test, linear, given.threads, scratch)
     record = {
-        "commit": commit(),
-        "when": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-        "busy": round(os.getloadavg()[0], 1),
+        **circumstances(),
         "threads": given.threads,
         "weights": given.weights,
         "cold": cold_load(_int8_folder(place), INT8),

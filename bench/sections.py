@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import re
 import subprocess
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -63,6 +65,16 @@ def commit() -> str:
 
     head = git("rev-parse", "--short", "HEAD")
     return f"{head}+" if head and git("status", "--porcelain", "--untracked-files=no", "--", "../potstill") else head
+
+
+def circumstances() -> dict[str, str | float]:
+    """When and on what a measurement is begun: commit, time, machine, and the load of the last minute."""
+    return {
+        "commit": commit(),
+        "when": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        "busy": round(os.getloadavg()[0], 1),
+    }
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

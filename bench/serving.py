@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import signal
 import socket
@@ -29,14 +28,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from runtime import make, read
-from sections import RESULTS, commit, write_section
+from sections import RESULTS, circumstances, commit, write_section
 from serving_section import section_of
 
 PACKAGES = ("onnxruntime", "starlette", "uvicorn", "httptools", "uvloop")
@@ -355,10 +353,7 @@ def main() -> None:
         folder = served_folder(given, place)
         texts = read(given.data / "banking77" / "test.parquet")[0]
         record: dict[str, Any] = {
-            "commit": commit(),
-            "when": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-            "busy": round(os.getloadavg()[0], 1),
+            **circumstances(),
             "threads": given.threads,
             "weights": given.weights,
             "seconds": given.seconds,
