@@ -14,13 +14,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from potstill.data.task import Answer, GenerationRequest, Task, content_key
+from potstill.data.task import Answer, Task, content_key
 from potstill.errors import BadSpec, TeacherError, UnknownPrice
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.ledger.store import Annotation, AnnotationStore
 from potstill.teachers.base import (
     BatchJob,
-    GeneratedTexts,
     JobPending,
     JobRejected,
     JobResults,
@@ -32,7 +31,9 @@ from potstill.teachers.base import (
     UsageEstimate,
 )
 from potstill.teachers.labelled_file import LabelledFileOptions
+from potstill.teachers.non_generating import NonGeneratingTeacher
 from potstill.teachers.price_options import PriceOptions
+from potstill.teachers.rate_limit import unbilled_error
 
 MIN_PROBABILITY = 1e-6  # the share of a label without votes
 MIN_LABEL_S, MAX_LABEL_S = 2.0, 30.0  # seconds of one label in a plan, at least and at most
@@ -84,7 +85,7 @@ def label_id(task: Task, text: str) -> str:
     return f"{task.key[:6]}-{content_key('label', task.key, text)[:12]}"
 
 
-class HumanTeacherBase:
+class HumanTeacherBase(NonGeneratingTeacher):
     """The base of real and simulated annotators.
 
     Args:
@@ -132,18 +133,6 @@ class HumanTeacherBase:
         longest = self._options.max_seconds
         return min(label.seconds, longest) if label.seconds > 0 else longest
 
-    def max_generation_usage(self, request: GenerationRequest) -> Usage:
-        """Nothing: annotators generate no texts."""
-        return Usage()
-
-    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
-        """Nothing: annotators generate no texts."""
-        return UsageEstimate(Usage(), Usage())
-
-    def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Raises TeacherError: annotators generate no texts."""
-        raise _unbilled("The teacher 'human' gives labels and generates no texts.", "Use an LLM, or replay.")
-
 
 class HumanTeacher(HumanTeacherBase):
     """Real people; a `DeferredTeacher`."""
@@ -165,12 +154,14 @@ class HumanTeacher(HumanTeacherBase):
 
     def _open(self) -> AnnotationStore:
         if self._folder is None:
-            raise _unbilled("The teacher 'human' needs a run.", "Open the teacher through a run.")
+            raise unbilled_error("The teacher 'human' needs a run.", "Open the teacher through a run.")
         return AnnotationStore(Path(self._folder))
 
     def answer(self, texts: Sequence[str]) -> Reply:
         """Raises TeacherError: annotators answer through a run alone."""
-        raise _unbilled("The teacher 'human' cannot be called directly.", "Ask through a run, which queues the texts.")
+        raise unbilled_error(
+            "The teacher 'human' cannot be called directly.", "Ask through a run, which queues the texts."
+        )
 
     def max_job_usage(self, text: str) -> Usage:
         """As `max_usage`, for one text."""
@@ -234,9 +225,3 @@ def aggregate_labels(task: Task, labels: Sequence[str]) -> Answer:
     rest = MIN_PROBABILITY / task.n_labels
     scores = tuple(math.log((1 - MIN_PROBABILITY) * share + rest) for share in shares)
     return Answer("ok", scores, "votes" if total > 1 else "one-hot", ", ".join(labels))
-
-
-def _unbilled(message: str, hint: str) -> TeacherError:
-    error = TeacherError(message, hint)
-    error.billed = False
-    return error

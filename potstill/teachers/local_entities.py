@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from potstill.data.entities.answers import EntityAnswer
-from potstill.data.task import GenerationRequest, content_key
-from potstill.errors import BadSpec, TeacherError
+from potstill.data.task import content_key
+from potstill.errors import BadSpec
 from potstill.ledger.prices import Category, Price, Usage
 from potstill.models.causal_lm import content_hash
 from potstill.models.chat_template import ChatTemplate, find_chat_template
 from potstill.models.weights import Weights
 from potstill.teachers.base import (
     Fact,
-    GeneratedTexts,
     Reply,
     TeacherCapabilities,
     TeacherMetadata,
@@ -40,6 +39,7 @@ from potstill.teachers.entity_question import (
 from potstill.teachers.label_prompt import render_chat
 from potstill.teachers.llamacpp import SPARE_TOKENS, Completion, LlamaCpp, Sampling, estimate_prompt_tokens
 from potstill.teachers.messages import shorten
+from potstill.teachers.non_generating import NonGeneratingTeacher
 
 GREEDY = Sampling(temperature=0.0, presence_penalty=0.0, min_p=0.0)
 # The bound of a call: every reply at its longest, this many times as slow as measured, and so many seconds.
@@ -56,7 +56,7 @@ class LocalEntitySettings:
     shots: int | None
 
 
-class LocalEntityTeacher:
+class LocalEntityTeacher(NonGeneratingTeacher):
     """Names entities with the model of a GGUF file; it is loaded when first asked.
 
     Args:
@@ -75,6 +75,7 @@ class LocalEntityTeacher:
     greenlet_safe = False
     simulated = False
     needs_prior_correction = False
+    generation_hint = "Take --procedure kd."
     capabilities = TeacherCapabilities(
         task_kinds=frozenset({"text2text"}),
         output_forms=frozenset({"entities"}),
@@ -197,17 +198,3 @@ class LocalEntityTeacher:
             seconds = time.perf_counter() - started - loading + self._llama.unpaid_s
             self._llama.unpaid_s = 0.0
         return Reply(tuple(answers[text] for text in texts), Usage(seconds=seconds))
-
-    # --- writing -----------------------------------------------------------------------------------------
-
-    def max_generation_usage(self, request: GenerationRequest) -> Usage:
-        """Nothing: it writes no texts."""
-        return Usage()
-
-    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
-        """Nothing: it writes no texts."""
-        return UsageEstimate(Usage(), Usage())
-
-    def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Raises TeacherError: texts with entities are not generated."""
-        raise TeacherError(f"{self.name} writes no texts with entities.", "Take --procedure kd.")

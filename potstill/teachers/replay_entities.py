@@ -17,12 +17,11 @@ from potstill.data.entities.answers import EntityAnswer, NamedEntity
 from potstill.data.entities.columns import EntityColumns, find_entity_columns
 from potstill.data.entities.marks import UnreadableMarksError
 from potstill.data.pool import PoolOptions
-from potstill.data.task import GenerationRequest, Task, content_key
-from potstill.errors import BadData, TeacherError, did_you_mean, with_keys
+from potstill.data.task import Task, content_key
+from potstill.errors import BadData, did_you_mean, with_keys
 from potstill.evaluation.text2text.entities import Entities
 from potstill.ledger.prices import Category, Price, Usage
 from potstill.teachers.base import (
-    GeneratedTexts,
     Reply,
     TeacherCapabilities,
     TeacherMetadata,
@@ -31,6 +30,7 @@ from potstill.teachers.base import (
 )
 from potstill.teachers.entity_prompt import encode_named
 from potstill.teachers.labelled_file import LabelledFileOptions, normalize_whitespace, read_labelled_table
+from potstill.teachers.non_generating import NonGeneratingTeacher
 from potstill.teachers.replay_generation import count_tokens, text_seed
 
 
@@ -98,7 +98,7 @@ def _read_cell(found: EntityColumns, text: str, cell: str, place: str, task: Tas
     return entities
 
 
-class EntityReplayTeacher:
+class EntityReplayTeacher(NonGeneratingTeacher):
     """Replays entities. Equal texts get equal answers: the random seed is made of text and seed.
 
     Args:
@@ -112,6 +112,7 @@ class EntityReplayTeacher:
     simulated = True
     needs_prior_correction = False
     greenlet_safe = False
+    generation_hint = "Take --procedure kd."
     capabilities = TeacherCapabilities(
         task_kinds=frozenset({"text2text"}), output_forms=frozenset({"entities"}), soft_labels=False
     )
@@ -179,15 +180,3 @@ class EntityReplayTeacher:
         if is_right:
             return gold
         return None if is_missed or not others else NamedEntity(gold.words, str(rng.choice(others)), gold.start)
-
-    def max_generation_usage(self, request: GenerationRequest) -> Usage:
-        """Nothing: it writes no texts."""
-        return Usage()
-
-    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
-        """Nothing: it writes no texts."""
-        return UsageEstimate(Usage(), Usage())
-
-    def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Raises TeacherError: texts with entities are not generated."""
-        raise TeacherError(f"{self.name} writes no texts with entities.", "Take --procedure kd.")

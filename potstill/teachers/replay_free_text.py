@@ -16,12 +16,11 @@ import numpy as np
 from potstill.data.free_text.answers import FreeTextAnswer
 from potstill.data.free_text.columns import decode_references, find_answer_columns
 from potstill.data.pool import PoolOptions
-from potstill.data.task import GenerationRequest, content_key
+from potstill.data.task import content_key
 from potstill.data.text2text_rows import UnreadableAnswerError
-from potstill.errors import BadData, TeacherError, with_keys
+from potstill.errors import BadData, with_keys
 from potstill.ledger.prices import Category, Price, Usage
 from potstill.teachers.base import (
-    GeneratedTexts,
     Reply,
     TeacherCapabilities,
     TeacherMetadata,
@@ -29,6 +28,7 @@ from potstill.teachers.base import (
     UsageEstimate,
 )
 from potstill.teachers.labelled_file import LabelledFileOptions, normalize_whitespace, read_labelled_table
+from potstill.teachers.non_generating import NonGeneratingTeacher
 from potstill.teachers.replay_entities import FormReplaySettings
 from potstill.teachers.replay_generation import count_tokens, text_seed
 
@@ -57,7 +57,7 @@ def read_gold_answers(path: Path, options: LabelledFileOptions) -> dict[str, str
     return gold
 
 
-class FreeTextReplayTeacher:
+class FreeTextReplayTeacher(NonGeneratingTeacher):
     """Replays answers. Equal texts get equal answers: the random seed is made of text and seed.
 
     Args:
@@ -71,6 +71,7 @@ class FreeTextReplayTeacher:
     simulated = True
     needs_prior_correction = False
     greenlet_safe = False
+    generation_hint = "Take --procedure kd."
     capabilities = TeacherCapabilities(
         task_kinds=frozenset({"text2text"}), output_forms=frozenset({"free"}), soft_labels=False
     )
@@ -127,15 +128,3 @@ class FreeTextReplayTeacher:
         if rng.random() >= self._settings.accuracy and others:
             known = str(rng.choice(others))
         return FreeTextAnswer("ok", raw=known[:200], text=known)
-
-    def max_generation_usage(self, request: GenerationRequest) -> Usage:
-        """Nothing: it writes no texts."""
-        return Usage()
-
-    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
-        """Nothing: it writes no texts."""
-        return UsageEstimate(Usage(), Usage())
-
-    def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Raises TeacherError: texts with answers are not generated."""
-        raise TeacherError(f"{self.name} writes no texts with answers.", "Take --procedure kd.")

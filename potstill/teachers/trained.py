@@ -1,6 +1,6 @@
 """A trained student as a teacher: a large model teaches a small one (Aina et al. 2022, FT + KD; Kang et al. 2023).
 
-The procedure trains it and hands it over; here it only answers, at the price of the time it takes. Cannot write.
+The procedure trains it and hands it over; here it only answers, at the price of the time it takes. Generates no texts.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import Answer, GenerationRequest
-from potstill.errors import BadSpec, TeacherError
+from potstill.data.task import Answer
+from potstill.errors import BadSpec
 from potstill.evaluation.calibration import log_sigmoid, log_softmax
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.teachers.base import (
-    GeneratedTexts,
     Predictor,
     Reply,
     TeacherCapabilities,
@@ -26,6 +25,7 @@ from potstill.teachers.base import (
     TeacherSetup,
     UsageEstimate,
 )
+from potstill.teachers.non_generating import NonGeneratingTeacher
 from potstill.teachers.price_options import PriceOptions
 
 BATCH_SIZE = 256
@@ -58,7 +58,7 @@ def _price(prices: PriceOptions) -> Rates:
     return Rates("assumed: a small 2-core cloud machine", usd_per_hour=ASSUMED_USD_PER_HOUR)
 
 
-class StudentTeacher:
+class StudentTeacher(NonGeneratingTeacher):
     """A fitted student that answers with log-probabilities.
 
     Args:
@@ -108,30 +108,12 @@ class StudentTeacher:
             self._slowest_s_per_text = max(self._slowest_s_per_text or 0.0, seconds / len(texts))
         return Reply(answers, Usage(seconds=seconds))
 
-    def max_generation_usage(self, request: GenerationRequest) -> Usage:
-        """Nothing: it cannot write."""
-        return Usage()
-
-    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
-        """Nothing: it cannot write."""
-        return UsageEstimate(Usage(), Usage())
-
-    def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Raises TeacherError: a classifier cannot write."""
-        raise _cannot_write(self.name)
-
 
 def _answer(logits: NDArray[np.float64], multi_label: bool) -> Answer:
     if not np.isfinite(logits).all():
         return Answer("failed", raw="the model's scores are not finite")
     scores = tuple(float(score) for score in (log_sigmoid(logits) if multi_label else log_softmax(logits[None])[0]))
     return Answer("ok", scores, "scored")
-
-
-def _cannot_write(name: str) -> TeacherError:
-    error = TeacherError(f"The teacher {name!r} is a classifier and cannot write texts.", "Take an LLM, or replay.")
-    error.billed = False
-    return error
 
 
 KIND = TeacherKind(open_teacher, TRAINED_CAPABILITIES)

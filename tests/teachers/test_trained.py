@@ -74,5 +74,5 @@ def test_scores_that_are_not_numbers_are_a_failed_row() -> None:
 def test_it_needs_a_student_and_cannot_generate() -> None:
     with pytest.raises(BadSpec, match="trained first"):
         open_teacher(TeacherSetup(Task(("a", "b"))))
-    with pytest.raises(TeacherError, match="cannot write"):
+    with pytest.raises(TeacherError, match="generates no texts"):
         trained().generate(GenerationRequest("a", 1))
