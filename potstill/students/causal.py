@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from potstill.data.task import JsonObject, Output
-from potstill.errors import BadData, BadSpec, RunNotFound, missing_extra
+from potstill.errors import BadData, BadSpec, missing_extra
 from potstill.models.answer_prompt import AnswerPrompt, AnswerTokenizer, make_prompt
 from potstill.models.causal_lm import content_hash
 from potstill.models.device import (
@@ -47,14 +47,14 @@ from potstill.students.base import (
 from potstill.students.decoder import find_causal_model
 from potstill.students.epoch_rule import EpochRule
 from potstill.students.free_text_student import AnsweredTexts, FreeTextStudent, FreeTextTrainingData
-from potstill.students.saved_student import SavedStudent
+from potstill.students.lm_student import SavedLMStudent, load_trained, save_trained
 from potstill.students.training_data import content_order
 
 if TYPE_CHECKING:
     from potstill.students.causal_network import AnswerRows, CausalNetwork
 
 DEFAULT_WEIGHTS = "smollm2"
-RECORD_FILE, TRAINED_FILE = "causal.json", "trained.safetensors"
+RECORD_FILE = "causal.json"
 MAX_PROMPT, MAX_ANSWER = 512, 256  # tokens, unless the user says otherwise
 EPOCHS = EpochRule(target_steps=300, min_epochs=2, max_epochs=10)
 DEFAULT_LR = {"lora": 5e-4, "full": 1e-4}  # by mode
@@ -89,28 +89,20 @@ class CausalOptions(Options):
     device: DeviceName = "auto"
 
 
-class SavedCausal(SavedStudent):
+class SavedCausal(SavedLMStudent):
     """`causal.json`.
 
     Attributes:
-        weights: the user's name of the language model.
-        sha256: of its files.
         options, instruction, output: the user's.
         prompt: the token ids around a text, and when an answer ends.
-        truncated: share of the training texts that were cut.
         too_long: share of the answers that were left out, as they have too many tokens.
-        fit_info: what `fit` did.
     """
 
-    weights: str
-    sha256: str
     options: CausalOptions
     instruction: str
     output: Output
     prompt: AnswerPrompt
-    truncated: float
     too_long: float
-    fit_info: FitInfo
 
 
 class CausalStudent(FreeTextStudent):
@@ -232,13 +224,9 @@ class CausalStudent(FreeTextStudent):
 
         Only trained parameters are written; `load` finds the language model by name and checks its hash.
         """
-        from safetensors.torch import save_file
-
         network, tokenizer = self._loaded()
         assert self._lm_weights is not None
-        (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
-        trained = {name: value.cpu().contiguous() for name, value in network.trained_state.items()}
-        save_file(trained, folder / TRAINED_FILE)
+        save_trained(network, tokenizer.tokenizer, folder)
         SavedCausal(
             labels=(),
             kind="text2text",
@@ -261,23 +249,17 @@ class CausalStudent(FreeTextStudent):
             MissingWeights: the language model is not on this machine.
             RunNotFound: another language model has its name now, or the record is damaged.
         """
-        from safetensors.torch import load_file
-
         record = SavedCausal.read(folder / RECORD_FILE)
         options = {**record.options.model_dump(), "device": portable_device(record.options.device)}
         task = (record.kind, record.instruction, record.output)
         student = cls(StudentConfig((), record.weights, {}, options, *task))
         network, _ = student._load_pretrained()
         assert student._lm_weights is not None
-        if content_hash(student._lm_weights.path) != record.sha256:
-            raise RunNotFound(
-                f"{folder} was trained on other weights than those called {record.weights!r} now.",
-                "Restore the old weights, or train the student again.",
-            )
+        record.check_weights(student._lm_weights, folder)
         layers = student._trainable_layers(network)
-        network.load_trained_state(load_file(folder / TRAINED_FILE), student._mode, layers, student.options.lora_rank)
+        state, text = load_trained(folder)
+        network.load_trained_state(state, student._mode, layers, student.options.lora_rank)
         student.truncated, student.too_long, student.fit_info = record.truncated, record.too_long, record.fit_info
-        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
         student._network, student._tokenizer = network, AnswerTokenizer(text, record.prompt)
         return student
 

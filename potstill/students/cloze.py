@@ -9,71 +9,58 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
 from potstill.data.task import JsonObject
-from potstill.errors import BadInput, BadSpec, RunNotFound, missing_extra
+from potstill.errors import BadInput
 from potstill.models.causal_lm import content_hash, require_torch
 from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer
-from potstill.models.device import check_device, portable_device, resolve_device, to_cpu
+from potstill.models.device import check_device, portable_device
 from potstill.models.tokens.tokenizer import check_texts
 from potstill.models.weights import Weights, find_weights
 from potstill.registry import read_options
 from potstill.students import REGISTRY
 from potstill.students.base import (
     ALL_TASK_KINDS,
-    ExportedGraph,
     FitInfo,
-    Floats,
     OptionTable,
-    Student,
     StudentCapabilities,
     StudentConfig,
     TrainingData,
     own_options,
 )
-from potstill.students.cloze_options import CLOZE_EPOCHS, DEFAULT_LR, ClozeOptions
-from potstill.students.saved_student import SavedStudent
-from potstill.students.training_data import check_training_data, probabilities, reject_feature_hint, sort_by_content
+from potstill.students.cloze_options import CLOZE_EPOCHS, ClozeOptions
+from potstill.students.lm_student import LabelLMStudent, SavedLMStudent, load_trained, save_trained
+from potstill.students.training_data import check_training_data, reject_feature_hint, sort_by_content
 from potstill.students.verbalizer import LabelWords, VerbalizerSpec, default_label_words
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from potstill.students.cloze_network import ClozeNetwork, PretrainedLM, TuningMode
-    from potstill.students.cloze_training import ClozeTrainingConfig
 
 DEFAULT_WEIGHTS = "smollm2"
-RECORD_FILE, TRAINED_FILE = "cloze.json", "trained.safetensors"
+RECORD_FILE = "cloze.json"
 # Texts without content: their label probabilities are a bias of the label words (Zhao et al. 2021).
 CONTENT_FREE_TEXTS = ("N/A", "", "text", "...")
 # Prefixes of parameter names of masked language-model heads.
 LM_HEAD_PREFIXES = ("cls.predictions.", "lm_head.", "vocab_transform.", "predictions.", "head.dense.")
 
 
-class SavedCloze(SavedStudent):
+class SavedCloze(SavedLMStudent):
     """`cloze.json`.
 
     Attributes:
-        weights: the user's name of the language model.
-        sha256: of its files.
         options, descriptions: the user's.
         label_words: label by label, the words that are scored.
         layout: the pattern as token ids.
         verbalizer: how label logits are computed; see `VerbalizerSpec.to_json`.
         soft_prompt_at: position of the soft prompt.
         mode, trainable_layers: which parameters were trained.
-        truncated: share of the training texts that were cut.
-        fit_info: what `fit` did.
     """
 
-    weights: str
-    sha256: str
     options: ClozeOptions
     descriptions: dict[str, str]
     label_words: LabelWords
@@ -82,19 +69,19 @@ class SavedCloze(SavedStudent):
     soft_prompt_at: int
     mode: Literal["lora", "full", "frozen"]
     trainable_layers: int
-    truncated: float
-    fit_info: FitInfo
 
 
-class ClozeStudent(Student):
+class ClozeStudent(LabelLMStudent):
     """A language model that predicts label words in a pattern. See `students.base.Student` for the contract.
 
+    Before `fit` it predicts zero-shot.
+
     Attributes:
-        truncated: share of the training texts that were cut, in [0, 1].
-        fit_info: what the last `fit` did.
         label_words: label by label, the words that are scored.
     """
 
+    name = "cloze"
+    options: ClozeOptions
     capabilities = StudentCapabilities(
         task_kinds=ALL_TASK_KINDS,
         language_head=True,
@@ -111,22 +98,11 @@ class ClozeStudent(Student):
         check_device(self.options.device)
         self.descriptions = dict(config.descriptions)
         self.label_words: LabelWords = default_label_words(self.labels, self.options.label_words)
-        self.truncated = 0.0
-        self.fit_info = FitInfo()
-        self._lm_weights: Weights | None = None
-        self._network: ClozeNetwork | None = None
-        self._tokenizer: PatternTokenizer | None = None
 
     @property
     def metadata(self) -> JsonObject:
         """See `Student.metadata`."""
-        return {
-            "weights": self.weights,
-            "truncated": self.truncated,
-            "label_words": [list(words) for words in self.label_words],
-            "licence": self._lm_weights.licence if self._lm_weights else "unknown",
-            **self.fit_info.to_json(),
-        }
+        return {**super().metadata, "label_words": [list(words) for words in self.label_words]}
 
     @classmethod
     def training_passes(cls, options: OptionTable, n_rows: int) -> float:
@@ -135,16 +111,6 @@ class ClozeStudent(Student):
         if own.mode in ("frozen", "zero-shot"):
             return 0.0
         return own.epochs or CLOZE_EPOCHS.epochs(own.batch_size, n_rows)
-
-    def check_requirements(self) -> None:
-        """See `Student.check_requirements`.
-
-        Raises:
-            BadInput: the weights have no language-model head.
-        """
-        if find_spec("torch") is None or find_spec("transformers") is None:
-            raise missing_extra("torch", "train", "A cloze student")
-        find_language_model(self.weights)
 
     def fit(self, data: TrainingData) -> Self:
         """Train from scratch; see `Student.fit`. The order of the rows does not matter; "zero-shot" ignores them."""
@@ -162,36 +128,19 @@ class ClozeStudent(Student):
         self.truncated = encoded.truncated / len(data.texts)
         assert data.sample_weight is not None  # set by check_training_data
         batch = ClozeBatch(encoded.ids, data.targets, data.sample_weight, multi=self.kind == "multi")
-        config = self._training_config(network, data, deadline)
+        config = self._training_config(self._tuning(network), data, deadline)
         self.fit_info = train_cloze(network, batch, config, tokenizer.layout.pad_id)
         self._network, self._tokenizer = network, tokenizer
         return self
-
-    def predict_logits(self, texts: Sequence[str]) -> Floats:
-        """(N, K) scores in nats; zero-shot before `fit`."""
-        return self._predict(self._loaded()[0].forward, texts, len(self.labels))
-
-    def predict_proba(self, texts: Sequence[str]) -> Floats:
-        """(N, K) probabilities; rows sum to one, except in multi-label tasks."""
-        return probabilities(self.predict_logits(texts), self.kind)
-
-    def embed(self, texts: Sequence[str]) -> Floats:
-        """(N, D) hidden states at the label's position."""
-        network = self._loaded()[0]
-        return self._predict(network.embed, texts, network.dim)
 
     def save(self, folder: Path) -> None:
         """Write `cloze.json`, `tokenizer.json` and `trained.safetensors`.
 
         Only trained parameters are written; `load` finds the language model by name and checks its hash.
         """
-        from safetensors.torch import save_file
-
         network, tokenizer = self._loaded()
         assert self._lm_weights is not None
-        (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
-        trained = {name: value.cpu().contiguous() for name, value in network.trained_state.items()}
-        save_file(trained, folder / TRAINED_FILE)
+        save_trained(network, tokenizer.tokenizer, folder)
         mode, trainable_layers = self._tuning(network)
         SavedCloze(
             labels=self.labels,
@@ -218,8 +167,6 @@ class ClozeStudent(Student):
             MissingWeights: the language model is not on this machine.
             RunNotFound: another language model has its name now, or the record is damaged.
         """
-        from safetensors.torch import load_file
-
         from potstill.students.cloze_network import ClozeNetwork
 
         record = SavedCloze.read(folder / RECORD_FILE)
@@ -229,34 +176,13 @@ class ClozeStudent(Student):
         lm = student._load_pretrained()
         student.fit_info = record.fit_info
         assert student._lm_weights is not None
-        if content_hash(student._lm_weights.path) != record.sha256:
-            raise RunNotFound(
-                f"{folder} was trained on other weights than those called {record.weights!r} now.",
-                "Restore the old weights, or train the student again.",
-            )
+        record.check_weights(student._lm_weights, folder)
         soft_prompt = (student.options.soft_prompt_tokens, record.soft_prompt_at)
         network = ClozeNetwork(lm.model, VerbalizerSpec.from_json(record.verbalizer), lm.mask_id, soft_prompt)
-        state = load_file(folder / TRAINED_FILE)
+        state, tokenizer = load_trained(folder)
         network.load_trained_state(state, record.mode, record.trainable_layers, student.options.lora_rank)
-        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         student._network, student._tokenizer = network, PatternTokenizer(tokenizer, record.layout)
         return student
-
-    def export(self, folder: Path) -> ExportedGraph:
-        """Write `model.onnx` and `tokenizer.json`.
-
-        Raises:
-            BadSpec: it predicts in bfloat16, or is too large for one ONNX file.
-        """
-        from potstill.students.torch_onnx import check_graph_size, write_torch_onnx
-
-        network, tokenizer = self._loaded()
-        if self.options.dtype != "float32":
-            raise BadSpec("A cloze that predicts in bfloat16 has no exact graph.", 'Set dtype = "float32" to export.')
-        check_graph_size(network, "cloze", self.weights)
-        write_torch_onnx(to_cpu(network), folder / "model.onnx")
-        (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
-        return ExportedGraph("pattern", tokenizer.layout, quantizable=True)
 
     def calibrate_label_bias(self, texts: Sequence[str]) -> Self:
         """Set the label bias so that all labels are equally likely on average over unlabelled texts.
@@ -275,16 +201,8 @@ class ClozeStudent(Student):
 
     # --- private -----------------------------------------------------------------------------------------------
 
-    def _load_pretrained(self) -> PretrainedLM:
-        try:
-            from potstill.students.cloze_network import load_pretrained_lm
-        except ModuleNotFoundError as error:
-            raise missing_extra(error.name or "torch", "train", "A cloze student") from error
-        self._lm_weights = find_language_model(self.weights)
-        self.fit_info = FitInfo()
-        lm = load_pretrained_lm(self._lm_weights)
-        lm.model.to(resolve_device(self.options.device))
-        return lm
+    def _find_weights(self) -> Weights:
+        return find_language_model(self.weights)
 
     def _build(self, lm: PretrainedLM, data: TrainingData | None) -> tuple[ClozeNetwork, PatternTokenizer]:
         from potstill.students.cloze_builder import Pattern, build_cloze_network, choose_label_words
@@ -307,18 +225,6 @@ class ClozeStudent(Student):
         assert self._tokenizer is not None
         return self._network, self._tokenizer
 
-    def _predict(self, forward: Callable[..., Tensor], texts: Sequence[str], width: int) -> Floats:
-        """(N, width) outputs of the network's method `forward`."""
-        from potstill.students.backbone import predict_batches
-
-        check_texts(texts)
-        _, tokenizer = self._loaded()
-        ids = tokenizer.encode(texts).ids
-        if not ids:
-            return np.zeros((0, width), dtype=np.float32)
-        low_precision = self.options.dtype == "bfloat16"
-        return predict_batches(forward, ids, tokenizer.layout.pad_id, low_precision=low_precision)
-
     def _tuning(self, network: ClozeNetwork) -> tuple[TuningMode, int]:
         """Which parameters are trained, and in how many top layers."""
         options = self.options
@@ -327,24 +233,6 @@ class ClozeStudent(Student):
             mode = "frozen" if options.mode == "zero-shot" else options.mode
         n = len(network.blocks)
         return mode, min(options.trainable_layers or (max(1, n // 2) if network.causal else n), n)
-
-    def _training_config(
-        self, network: ClozeNetwork, data: TrainingData, deadline: float | None
-    ) -> ClozeTrainingConfig:
-        from potstill.students.cloze_training import ClozeTrainingConfig
-
-        mode, trainable_layers = self._tuning(network)
-        return ClozeTrainingConfig(
-            mode=mode,
-            trainable_layers=trainable_layers,
-            lora_rank=self.options.lora_rank,
-            lr=self.options.lr or DEFAULT_LR[mode],
-            epochs=self.options.epochs,
-            batch_size=self.options.batch_size,
-            seed=data.seed,
-            deadline=deadline,
-            progress=data.progress,
-        )
 
 
 def find_language_model(name: str) -> Weights:

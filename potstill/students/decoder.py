@@ -9,50 +9,40 @@ of the same accuracy is smaller and faster.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
-
-from potstill.data.task import JsonObject
-from potstill.errors import BadInput, BadSpec, RunNotFound, missing_extra
+from potstill.errors import BadInput, BadSpec
 from potstill.models.causal_lm import content_hash, require_torch
 from potstill.models.cloze_pattern import PatternLayout, PatternTokenizer, tokenizer_from_json
-from potstill.models.device import DeviceName, check_device, portable_device, resolve_device, to_cpu
+from potstill.models.device import DeviceName, check_device, portable_device
 from potstill.models.tokens.tokenizer import check_texts
 from potstill.models.weights import Weights, find_weights
 from potstill.registry import Options, read_options
 from potstill.students import REGISTRY
 from potstill.students.base import (
     ALL_TASK_KINDS,
-    ExportedGraph,
     FitInfo,
-    Floats,
     OptionTable,
     PositiveFloat,
     PositiveInt,
-    Student,
     StudentCapabilities,
     StudentConfig,
     TrainingData,
     own_options,
 )
-from potstill.students.cloze_options import CLOZE_EPOCHS, DEFAULT_LR
+from potstill.students.cloze_options import CLOZE_EPOCHS
+from potstill.students.lm_student import LabelLMStudent, SavedLMStudent, load_trained, save_trained
 from potstill.students.logistic_regression import SolverOptions, fit_regression
-from potstill.students.saved_student import SavedStudent
-from potstill.students.training_data import check_training_data, probabilities, reject_feature_hint, sort_by_content
+from potstill.students.training_data import check_training_data, reject_feature_hint, sort_by_content
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from potstill.students.cloze_network import PretrainedLM
-    from potstill.students.cloze_training import ClozeBatch, ClozeTrainingConfig
+    from potstill.students.cloze_network import ClozeNetwork, PretrainedLM
+    from potstill.students.cloze_training import ClozeBatch
     from potstill.students.decoder_network import DecoderNetwork
 
 DEFAULT_WEIGHTS = "smollm2"
-RECORD_FILE, TRAINED_FILE = "decoder.json", "trained.safetensors"
+RECORD_FILE = "decoder.json"
 HEAD_C = 10.0  # inverse L2 penalty of the regression that the head starts from
 
 
@@ -83,36 +73,25 @@ class DecoderOptions(Options):
     device: DeviceName = "auto"
 
 
-class SavedDecoder(SavedStudent):
+class SavedDecoder(SavedLMStudent):
     """`decoder.json`.
 
     Attributes:
-        weights: the user's name of the language model.
-        sha256: of its files.
         options: the user's.
         layout: the token ids around a text.
         trainable_layers: how many were trained.
-        truncated: share of the training texts that were cut.
-        fit_info: what `fit` did.
     """
 
-    weights: str
-    sha256: str
     options: DecoderOptions
     layout: PatternLayout
     trainable_layers: int
-    truncated: float
-    fit_info: FitInfo
 
 
-class DecoderStudent(Student):
-    """A causal language model under a classification head. See `students.base.Student` for the contract.
+class DecoderStudent(LabelLMStudent):
+    """A causal language model under a classification head. See `students.base.Student` for the contract."""
 
-    Attributes:
-        truncated: share of the training texts that were cut, in [0, 1].
-        fit_info: what the last `fit` did.
-    """
-
+    name = "decoder"
+    options: DecoderOptions
     capabilities = StudentCapabilities(task_kinds=ALL_TASK_KINDS, pretrained=True, quick_options={"mode": "frozen"})
 
     def __init__(self, config: StudentConfig) -> None:
@@ -121,34 +100,12 @@ class DecoderStudent(Student):
         self.weights = config.weights or DEFAULT_WEIGHTS
         self.options = read_options(DecoderOptions, "student 'decoder'", config.options)
         check_device(self.options.device)
-        self.truncated = 0.0
-        self.fit_info = FitInfo()
-        self._lm_weights: Weights | None = None
-        self._network: DecoderNetwork | None = None
-        self._tokenizer: PatternTokenizer | None = None
-
-    @property
-    def metadata(self) -> JsonObject:
-        """See `Student.metadata`."""
-        licence = self._lm_weights.licence if self._lm_weights else "unknown"
-        facts = {"weights": self.weights, "truncated": self.truncated, "licence": licence}
-        return {**facts, **self.fit_info.to_json()}
 
     @classmethod
     def training_passes(cls, options: OptionTable, n_rows: int) -> float:
         """See `Student.training_passes`."""
         own = read_options(DecoderOptions, "student 'decoder'", own_options(options))
         return 0.0 if own.mode == "frozen" else own.epochs or CLOZE_EPOCHS.epochs(own.batch_size, n_rows)
-
-    def check_requirements(self) -> None:
-        """See `Student.check_requirements`.
-
-        Raises:
-            BadInput: the weights are no causal language model.
-        """
-        if find_spec("torch") is None or find_spec("transformers") is None:
-            raise missing_extra("torch", "train", "A decoder student")
-        find_causal_model(self.weights)
 
     def fit(self, data: TrainingData) -> Self:
         """Train from scratch; see `Student.fit`. The order of the rows does not matter."""
@@ -170,36 +127,20 @@ class DecoderStudent(Student):
             network.merge_and_freeze()
             self.fit_info = FitInfo("frozen", rows=len(data.texts), steps=steps, c=HEAD_C)
         else:
-            config = self._training_config(network, data, deadline)
+            tuning = (self.options.mode, self._trainable_layers(network))
+            config = self._training_config(tuning, data, deadline)
             self.fit_info = train_cloze(network, batch, config, tokenizer.layout.pad_id)
         self._network, self._tokenizer = network, tokenizer
         return self
-
-    def predict_logits(self, texts: Sequence[str]) -> Floats:
-        """(N, K) scores in nats."""
-        return self._predict(self._loaded()[0].forward, texts, len(self.labels))
-
-    def predict_proba(self, texts: Sequence[str]) -> Floats:
-        """(N, K) probabilities; rows sum to one, except in multi-label tasks."""
-        return probabilities(self.predict_logits(texts), self.kind)
-
-    def embed(self, texts: Sequence[str]) -> Floats:
-        """(N, D) hidden states of the last token."""
-        network = self._loaded()[0]
-        return self._predict(network.embed, texts, network.dim)
 
     def save(self, folder: Path) -> None:
         """Write `decoder.json`, `tokenizer.json` and `trained.safetensors`.
 
         Only trained parameters are written; `load` finds the language model by name and checks its hash.
         """
-        from safetensors.torch import save_file
-
         network, tokenizer = self._loaded()
         assert self._lm_weights is not None
-        (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
-        trained = {name: value.cpu().contiguous() for name, value in network.trained_state.items()}
-        save_file(trained, folder / TRAINED_FILE)
+        save_trained(network, tokenizer.tokenizer, folder)
         SavedDecoder(
             labels=self.labels,
             kind=self.kind,
@@ -220,8 +161,6 @@ class DecoderStudent(Student):
             MissingWeights: the language model is not on this machine.
             RunNotFound: another language model has its name now, or the record is damaged.
         """
-        from safetensors.torch import load_file
-
         from potstill.students.decoder_network import DecoderNetwork
 
         record = SavedDecoder.read(folder / RECORD_FILE)
@@ -230,46 +169,17 @@ class DecoderStudent(Student):
         lm = student._load_pretrained()
         student.truncated, student.fit_info = record.truncated, record.fit_info
         assert student._lm_weights is not None
-        if content_hash(student._lm_weights.path) != record.sha256:
-            raise RunNotFound(
-                f"{folder} was trained on other weights than those called {record.weights!r} now.",
-                "Restore the old weights, or train the student again.",
-            )
+        record.check_weights(student._lm_weights, folder)
         network = DecoderNetwork(lm.model, len(record.labels))
-        state, own = load_file(folder / TRAINED_FILE), student.options
+        (state, tokenizer), own = load_trained(folder), student.options
         network.load_trained_state(state, own.mode, record.trainable_layers, own.lora_rank)
-        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         student._network, student._tokenizer = network, PatternTokenizer(tokenizer, record.layout)
         return student
 
-    def export(self, folder: Path) -> ExportedGraph:
-        """Write `model.onnx` and `tokenizer.json`.
-
-        Raises:
-            BadSpec: it predicts in bfloat16, or is too large for one ONNX file.
-        """
-        from potstill.students.torch_onnx import check_graph_size, write_torch_onnx
-
-        network, tokenizer = self._loaded()
-        if self.options.dtype != "float32":
-            raise BadSpec("A decoder that predicts in bfloat16 has no exact graph.", 'Set dtype = "float32" to export.')
-        check_graph_size(network, "decoder", self.weights)
-        write_torch_onnx(to_cpu(network), folder / "model.onnx")
-        (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
-        return ExportedGraph("pattern", tokenizer.layout, quantizable=True)
-
     # --- private -----------------------------------------------------------------------------------------------
 
-    def _load_pretrained(self) -> PretrainedLM:
-        try:
-            from potstill.students.cloze_network import load_pretrained_lm
-        except ModuleNotFoundError as error:
-            raise missing_extra(error.name or "torch", "train", "A decoder student") from error
-        self._lm_weights = find_causal_model(self.weights)
-        self.fit_info = FitInfo()
-        lm = load_pretrained_lm(self._lm_weights)
-        lm.model.to(resolve_device(self.options.device))
-        return lm
+    def _find_weights(self) -> Weights:
+        return find_causal_model(self.weights)
 
     def _make_tokenizer(self, lm: PretrainedLM) -> PatternTokenizer:
         """Texts between the model's own first tokens and a line break, at which the head reads."""
@@ -300,43 +210,9 @@ class DecoderStudent(Student):
         network.set_head(fitted.weights, fitted.bias)
         return fitted.steps
 
-    def _trainable_layers(self, network: DecoderNetwork) -> int:
+    def _trainable_layers(self, network: ClozeNetwork) -> int:
         n = len(network.blocks)
         return min(self.options.trainable_layers or max(1, n // 2), n)
-
-    def _training_config(
-        self, network: DecoderNetwork, data: TrainingData, deadline: float | None
-    ) -> ClozeTrainingConfig:
-        from potstill.students.cloze_training import ClozeTrainingConfig
-
-        return ClozeTrainingConfig(
-            mode=self.options.mode,
-            trainable_layers=self._trainable_layers(network),
-            lora_rank=self.options.lora_rank,
-            lr=self.options.lr or DEFAULT_LR[self.options.mode],
-            epochs=self.options.epochs,
-            batch_size=self.options.batch_size,
-            seed=data.seed,
-            deadline=deadline,
-            progress=data.progress,
-        )
-
-    def _loaded(self) -> tuple[DecoderNetwork, PatternTokenizer]:
-        if self._network is None or self._tokenizer is None:
-            raise BadSpec("The decoder student is not trained.", "Call fit first.")
-        return self._network, self._tokenizer
-
-    def _predict(self, forward: Callable[..., Tensor], texts: Sequence[str], width: int) -> Floats:
-        """(N, width) outputs of the network's method `forward`."""
-        from potstill.students.backbone import predict_batches
-
-        check_texts(texts)
-        _, tokenizer = self._loaded()
-        ids = tokenizer.encode(texts).ids
-        if not ids:
-            return np.zeros((0, width), dtype=np.float32)
-        low_precision = self.options.dtype == "bfloat16"
-        return predict_batches(forward, ids, tokenizer.layout.pad_id, low_precision=low_precision)
 
 
 def find_causal_model(name: str, student: str = "decoder", *, gives_labels: bool = True) -> Weights:
