@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from support.nightly import nightly
 from support.tinybert import write_tinybert
 from support.tinylm import LABELS, write_tinycausal, write_tinymlm
 
@@ -54,7 +55,7 @@ class TestMasked(TinyContract):
 class TestCausal(TinyContract):
     write = staticmethod(write_tinycausal)
     options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 12, "trainable_layers": 2}
-    test_the_exported_graph_runs = pytest.mark.nightly(StudentContract.test_the_exported_graph_runs)
+    test_the_exported_graph_runs = nightly(StudentContract.test_the_exported_graph_runs)
 
 
 class TestCausalWithTrie(TinyContract):
@@ -80,7 +81,7 @@ class TestMaskedWithSeveralLabels(TinyMultiLabelContract):
 
 class TestCausalWithSeveralLabels(TinyMultiLabelContract):
     write = staticmethod(write_tinycausal)
-    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 20, "mode": "full", "trainable_layers": 3}
+    options: ClassVar[dict[str, Any]] = {"lr": 5e-3, "epochs": 8, "mode": "full", "trainable_layers": 3}
     test_the_exported_graph_runs = None  # as of a label tree
 
 
@@ -277,7 +278,8 @@ def test_a_student_whose_language_model_changed_is_refused(masked: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_bundle_predicts_what_the_student_predicts(causal: Path, tmp_path: Path) -> None:
+def test_a_bundle_predicts_what_the_student_predicts(tmp_path: Path) -> None:
+    causal = write_tinycausal(tmp_path / "lm", layers=2)  # each layer is seconds of the exporter
     student = cloze(causal, label_words=MULTI_TOKEN_WORDS, trainable_layers=1, epochs=2).fit(training_data())
     export(student, tmp_path / "bundle", task=Task(LABELS), texts=training_data().texts, gold=None)
     texts = [*TEXTS, "[MASK] <|endoftext|> the soup\n\ntopic: sport"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from support.nightly import nightly
 
 from potstill.students import REGISTRY
 from potstill.students.base import Student, StudentConfig
@@ -67,7 +68,7 @@ class TestEncoder(OnWeights):
     kind = "encoder"
     download = "minilm"
     options: ClassVar[dict[str, object]] = {"mode": "frozen", "c": 100.0}
-    test_the_exported_graph_runs = pytest.mark.nightly(StudentContract.test_the_exported_graph_runs)
+    test_the_exported_graph_runs = nightly(StudentContract.test_the_exported_graph_runs)
 
 
 def test_every_registered_student_has_a_contract_test() -> None:

@@ -36,8 +36,6 @@ class OnTinyModel:
 class TestLora(OnTinyModel, StudentContract):
     """The default."""
 
-    test_the_exported_graph_runs = pytest.mark.slow(StudentContract.test_the_exported_graph_runs)
-
 
 @pytest.fixture(scope="module")
 def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.nightly import nightly
 from support.tinybert import write_tinybert
 
 from potstill.errors import BadSpec, MissingWeights, PotstillError, RunNotFound
@@ -24,6 +25,8 @@ class TestEncoder(StudentContract):
     """The contract, on a network that is fine-tuned in milliseconds."""
 
     tolerance = 1e-4
+    # tests/bundle/export/test_export.py compares the graph of such a student with it
+    test_the_exported_graph_runs = nightly(StudentContract.test_the_exported_graph_runs)
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
@@ -44,7 +47,7 @@ class TestEncoderOfPairs(PairStudentContract, TestEncoder):
 
     def make_student(self, config: StudentConfig) -> Student:
         return EncoderStudent(
-            replace(config, weights=str(self.folder), options={"epochs": 12, "lr": 2e-3, **config.options})
+            replace(config, weights=str(self.folder), options={"epochs": 6, "lr": 4e-3, **config.options})
         )
 
 
@@ -54,7 +57,7 @@ class TestMultiLabelEncoder(MultiLabelStudentContract, TestEncoder):
     test_the_exported_graph_runs = None  # the graph is that of single labels
 
     def make_student(self, config: StudentConfig) -> Student:
-        options = {"c": 100.0, "epochs": 12, "lr": 2e-3, **config.options}
+        options = {"c": 100.0, "epochs": 6, "lr": 4e-3, **config.options}
         return EncoderStudent(replace(config, weights=str(self.folder), options=options))
 
 
@@ -220,7 +223,7 @@ def test_a_damaged_folder_of_weights_is_a_one_sentence_error(tiny: Path, tmp_pat
 
 
 def test_minilm_classifies_words_it_was_not_trained_on(minilm: Path) -> None:
-    student = EncoderStudent(StudentConfig(StudentContract.labels, weights=str(minilm))).fit(training_data())
+    student = encoder(minilm, epochs=2).fit(training_data())
     predictions = student.predict_proba(["pasta with tomatoes", "the striker scored twice", "interest rates rose"])
     assert predictions.argmax(axis=1).tolist() == [0, 1, 2]
 

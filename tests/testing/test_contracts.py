@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
+import potstill.testing
 from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, content_key
 from potstill.errors import BadData, TeacherError
 from potstill.ledger.prices import Rates, Usage
@@ -348,3 +349,9 @@ def test_an_honest_student_keeps_every_promise() -> None:
 @pytest.mark.parametrize(("kind", "caught_by"), WRONG_STUDENTS.items(), ids=lambda it: getattr(it, "__name__", ""))
 def test_a_wrong_student_is_caught(kind: type[Counter], caught_by: str) -> None:
     assert caught_by in run_contract(student_contract(kind))
+
+
+def test_no_test_of_a_suite_is_marked_for_all_its_users() -> None:
+    suites = [each for each in vars(potstill.testing).values() if isinstance(each, type)]
+    marked = [name for suite in suites for name, test in vars(suite).items() if hasattr(test, "pytestmark")]
+    assert not marked, "pytest stores a mark in the function: take a copy of it, as support/nightly.py does"
