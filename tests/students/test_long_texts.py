@@ -37,7 +37,7 @@ LABELS = StudentContract.labels
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tinybert(tmp_path_factory.mktemp("tinybert"))
+    return write_tinybert(tmp_path_factory.mktemp("tinybert"), layers=1)  # a layer is seconds of the exporter
 
 
 def words(n: int) -> str:

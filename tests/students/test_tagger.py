@@ -20,7 +20,7 @@ from potstill.students.entity_student import EntityTrainingData, MarkedTexts
 from potstill.students.tagger import TaggerStudent
 from potstill.testing import EntityStudentContract
 
-OPTIONS = {"epochs": 20, "lr": 1e-2, "max_length": 32}
+OPTIONS = {"epochs": 8, "lr": 2e-2, "max_length": 32}
 
 
 def marked(n: int, seed: int = 0) -> MarkedTexts:
@@ -45,7 +45,7 @@ class TestTagger(EntityStudentContract):
         self.folder = weights
 
     def make_student(self, config: StudentConfig) -> TaggerStudent:
-        options = {"epochs": 30, "lr": 1e-2, "max_length": 32}
+        options = {"epochs": 12, "lr": 2e-2, "max_length": 32}
         return TaggerStudent(replace(config, weights=str(self.folder), options=options))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -54,6 +55,13 @@ def bundle(encoder: EncoderStudent, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.fixture
+def graph_is_there(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder is exported as the graph of the bundle: another export would take seconds and write the same."""
+    write = "potstill.students.torch_onnx.write_torch_onnx"
+    monkeypatch.setattr(write, lambda network, file, **options: shutil.copy(bundle / FP32, file))
+
+
 @pytest.fixture(scope="module")
 def linear() -> LinearStudent:
     return LinearStudent(StudentConfig(TASK.labels)).fit(LESSON)
@@ -97,6 +105,7 @@ def test_the_folder_is_a_classifier_of_transformers_with_the_same_scores(encoder
         np.testing.assert_allclose([got[label] for label in TASK.labels], wanted, atol=1e-4)
 
 
+@pytest.mark.usefixtures("graph_is_there")
 def test_first_token_pooling_is_the_same_classifier_in_transformers(encoder: EncoderStudent, tmp_path: Path) -> None:
     from potstill.students.backbone import EncoderNetwork
     from potstill.students.transformers_export import transformers_logits
@@ -176,6 +185,7 @@ def _speedup(value: float) -> Any:
     return lambda *bundles_and_texts: value
 
 
+@pytest.mark.usefixtures("graph_is_there")
 @pytest.mark.parametrize(("speedup", "kept"), [(3.0, True), (1.01, False)])
 def test_int8_is_served_only_when_it_is_faster_here(
     encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speedup: float, kept: bool
@@ -190,6 +200,7 @@ def test_int8_is_served_only_when_it_is_faster_here(
     assert result.reason in load(tmp_path / "b").record.notes
 
 
+@pytest.mark.usefixtures("graph_is_there")
 def test_int8_that_predicts_other_labels_is_dropped_with_the_reason(
     encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,11 +220,13 @@ def test_int8_that_predicts_other_labels_is_dropped_with_the_reason(
     assert any("loses 16.7 points in accuracy" in note for note in load(tmp_path / "b").record.notes)
 
 
+@pytest.mark.usefixtures("graph_is_there")
 def test_without_texts_to_judge_it_on_int8_is_not_served(encoder: EncoderStudent, tmp_path: Path) -> None:
     done = export(encoder, tmp_path / "b", task=TASK, texts=[])
     assert (done.graph, done.record.int8) == (FP32, None)
 
 
+@pytest.mark.usefixtures("graph_is_there")
 def test_a_hub_folder_that_differs_is_left_out(
     encoder: EncoderStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
