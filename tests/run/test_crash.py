@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import crash_study
+from support.commands import fork_command
 from support.crash_study import NEVER_S, Ended, Study, broken, distil, fill_disk, interrupt, open_twice, worth
 from support.provider import provider
 
@@ -33,7 +35,8 @@ def nightly(by: signal.Signals, code: int) -> Any:
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with provider(latency_s=0.05, faults=0.05) as url:
+    with provider(latency_s=0.05, faults=0.05) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crash_study, "start", fork_command)  # the long form starts each from the beginning
         study = Study(tmp_path_factory.mktemp("crash"), n=80, timeout_s=2.0)
         spec = study.write(url, 20, "ample")
         yield Ground(study, url, spec, distil(spec, study.out("uncut"), url, lambda: NEVER_S))

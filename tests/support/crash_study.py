@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from support.commands import Command, start_command
 from support.provider import Entry, read_books
 
 from potstill.errors import RunNotFound
@@ -33,6 +32,7 @@ from potstill.run.ask import CALLS_PER_EXTRA_SLOT
 LABELS = {"rain": "rain wind storm", "goal": "match goal team", "bank": "money bank shares", "song": "music song band"}
 RATES = Rates("the study", Decimal("0.4"), Decimal("1.6"))
 NEVER_S = 1e9
+start: Callable[[Sequence[str], int | None], Command] = start_command  # how a process begins; may be set
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,8 @@ class Life:
     """One process that distils, from its start to its end."""
 
     def __init__(self, spec: Path, out: Path, most_bytes: int | None = None) -> None:
-        def bounded() -> None:
-            for each in (signal.SIGINT, signal.SIGHUP):  # ignored in the background of a script, and under nohup
-                signal.signal(each, signal.SIG_DFL)
-            if most_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-
         self.began = time.time()
-        command = [sys.executable, "-m", "potstill", "distill", str(spec), "-o", str(out)]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=bounded
-        )
+        self._process: Command = start(["distill", str(spec), "-o", str(out)], most_bytes)
 
     def ends_within(self, seconds: float) -> bool:
         """True if it ended by itself before."""
