@@ -65,16 +65,17 @@ def absent_modules() -> list[str]:
     )
 
 
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("container")
     rows = [f"the {word} team won {n},sport" for n in range(20) for word in ("first", "last")]
     rows += [f"the {word} bank lost {n},money" for n in range(20) for word in ("first", "last")]
-    (tmp_path / "data.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
-    potstill.distill(tmp_path / "data.csv", student="linear", procedure="finetune", budget=0.01, out=tmp_path / "run")
-    return tmp_path / "run"
+    (folder / "data.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    potstill.distill(folder / "data.csv", student="linear", procedure="finetune", budget=0.01, out=folder / "run")
+    return folder / "run"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def served(bundle: Path) -> Iterator[str]:
     """The address of a server that has only what the container has."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}

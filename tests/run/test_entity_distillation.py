@@ -36,7 +36,7 @@ student = {{ name = "tagger:{weights}", epochs = 10, lr = 1e-2, max_length = 32 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tinybert(tmp_path_factory.mktemp("weights"))
+    return write_tinybert(tmp_path_factory.mktemp("weights"), layers=1)  # a layer is seconds of the exporter
 
 
 @pytest.fixture

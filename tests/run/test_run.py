@@ -303,7 +303,7 @@ def outcome(process: subprocess.Popen[str]) -> dict[str, object]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # tests/run/test_crash.py kills a run twice, too, with a server and its bills
 def test_killed_again_and_again_it_still_ends_as_if_it_had_never_been(known: Path, tmp_path: Path):
     toml = tmp_path / "potstill.toml"
     toml.write_text(

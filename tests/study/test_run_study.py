@@ -305,7 +305,7 @@ def test_one_causal_model_under_a_head_and_by_its_words_teaches_a_small_student(
 def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from support.tinylm import write_tinymlm
 
-    folder = write_tinymlm(tmp_path / "lm")
+    folder = write_tinymlm(tmp_path / "lm", layers=1)
     backbones = [
         {"name": "lm", "student": f"encoder:{folder}", "options": {"mode": "frozen"}, "prompt": {"epochs": 2}},
         {"name": "tiny", "student": "linear"},

@@ -132,7 +132,7 @@ def test_a_bare_function_plans_as_unknown_at_most_the_budget(shop: Shop):
     assert "unknown: at most the budget of $1.00" in done.stdout
 
 
-@pytest.mark.parametrize("procedure", ["first-texts", "undeclared"])
+@pytest.mark.parametrize("procedure", [pytest.param("first-texts", marks=pytest.mark.nightly), "undeclared"])
 def test_a_teacher_that_may_send_a_bill_is_asked_about_before_it_spends(shop: Shop, procedure: str):
     command = ("distill", "potstill.toml", "-o", "run", "--procedure", procedure)
     code, printed = shop.run_on_terminal("n", *command)
