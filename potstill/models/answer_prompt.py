@@ -20,6 +20,7 @@ from potstill.models.tokens.tokenizer import Ids
 
 ARROW = "\n->"
 MIN_TEXT_TOKENS = 8
+MAX_ANSWER_TOKENS = 100_000  # of any bundle
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,11 @@ class AnswerPrompt:
 
     @classmethod
     def from_json(cls, record: JsonObject) -> Self:
-        """Read what `to_json` wrote."""
-        return cls(PatternLayout.from_json(record), int(record["stop_id"]), int(record["max_tokens"]))
+        """Read what `to_json` wrote. Raises ValueError for a number of tokens that no answer has."""
+        max_tokens = int(record["max_tokens"])
+        if not 0 < max_tokens <= MAX_ANSWER_TOKENS:
+            raise ValueError(f"max_tokens is {max_tokens}")
+        return cls(PatternLayout.from_json(record), int(record["stop_id"]), max_tokens)
 
 
 class AnswerTokenizer:

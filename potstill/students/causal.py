@@ -59,6 +59,7 @@ MAX_PROMPT, MAX_ANSWER = 512, 256  # tokens, unless the user says otherwise
 EPOCHS = EpochRule(target_steps=300, min_epochs=2, max_epochs=10)
 DEFAULT_LR = {"lora": 5e-4, "full": 1e-4}  # by mode
 N_EVALUATIONS, PATIENCE = 6, 3
+FEWER_LAYERS = "Keep its first layers alone (layers = 8 under [student]), or take smaller weights."
 MAX_GENERATED_VALIDATION = 64  # validation texts that are answered at each evaluation
 
 
@@ -299,7 +300,7 @@ class CausalStudent(FreeTextStudent):
         if self.options.layers is not None:
             keep_layers(lm.model, self.options.layers)
         network = CausalNetwork(lm.model).eval()
-        check_graph_size(network, "causal", self.weights)  # before it is trained
+        check_graph_size(network, "causal student", FEWER_LAYERS)  # before it is trained
         network.to(resolve_device(self.options.device))
         max_tokens = self.output.max_tokens or min(MAX_ANSWER, lm.context_length // 2)
         room = lm.context_length - max_tokens - 1

@@ -132,14 +132,14 @@ class LabelLMStudent(Student):
         Raises:
             BadSpec: it predicts in bfloat16, or is too large for one ONNX file.
         """
-        from potstill.students.torch_onnx import check_graph_size, write_torch_onnx
+        from potstill.students.torch_onnx import check_graph_size, distil_smaller, write_torch_onnx
 
         network, tokenizer = self._loaded()
         if self.options.dtype != "float32":
             raise BadSpec(
                 f"A {self.name} that predicts in bfloat16 has no exact graph.", 'Set dtype = "float32" to export.'
             )
-        check_graph_size(network, self.name, self.weights)
+        check_graph_size(network, self.name, distil_smaller(self.name, self.weights))
         write_torch_onnx(to_cpu(network), folder / "model.onnx")
         (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
         return ExportedGraph("pattern", tokenizer.layout, quantizable=True)

@@ -134,11 +134,13 @@ def _write(backbone: Any, file: Path, traced: _Traced) -> None:
             logger.setLevel(level)
 
 
-def check_graph_size(network: nn.Module, kind: str, weights: str) -> None:
-    """Raise BadSpec if the network of a student `kind:weights` is too large for one ONNX file."""
+def check_graph_size(network: nn.Module, kind: str, mend: str) -> None:
+    """Raise BadSpec with this hint if the network of a kind of student is too large for one ONNX file."""
     size = sum(parameter.numel() for parameter in network.parameters()) * 4
     if size > MAX_GRAPH_BYTES:
-        raise BadSpec(
-            f"This {kind} is {size / 1e9:.1f} GB, too large for one ONNX file.",
-            f"Distil it into a smaller student: --teacher trained:{kind}:{weights} --student encoder.",
-        )
+        raise BadSpec(f"This {kind} is {size / 1e9:.1f} GB, too large for one ONNX file.", mend)
+
+
+def distil_smaller(kind: str, weights: str) -> str:
+    """What to do about a student `kind:weights` of labels that is too large."""
+    return f"Distil it into a smaller student: --teacher trained:{kind}:{weights} --student encoder."

@@ -31,13 +31,7 @@ from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, Ta
 from potstill.errors import BadInput, BadSpec, TeacherError
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.models import weights
-from potstill.models.causal_lm import (
-    CausalLM,
-    choose_dtype,
-    content_hash,
-    load_causal_lm,
-    require_torch,
-)
+from potstill.models.causal_lm import CausalLM, choose_dtype, content_hash, load_causal_lm, require_torch
 from potstill.models.chat_template import count_parameters, find_chat_template
 from potstill.models.device import DeviceName, resolve_device
 from potstill.models.threads import idle_cores, torch_threads
@@ -57,7 +51,7 @@ from potstill.teachers.base import (
 from potstill.teachers.completion_prompt import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
 from potstill.teachers.label_scoring import LabelScorer
 from potstill.teachers.local_chat_prompt import ChatPrompt, TokenizedChatPrompt
-from potstill.teachers.local_entities import LocalEntitySettings, LocalEntityTeacher
+from potstill.teachers.local_forms import LocalFormSettings, LocalFormTeacher
 from potstill.teachers.local_generation import TEXTS_PER_LABEL, GenerationOptions, LocalGenerator
 from potstill.teachers.price_options import PriceOptions
 
@@ -385,16 +379,19 @@ def _price(prices: PriceOptions, *, on_gpu: bool = False) -> Rates:
 
 
 def open_by_task(setup: TeacherSetup) -> Teacher:
-    """`local:MODEL` for the setup's task: it scores labels, or writes entities. Raises what `open_teacher` raises."""
+    """`local:MODEL` for the setup's task: it scores labels, or writes. Raises what `open_teacher` raises."""
     if setup.task.output is None:
         return open_teacher(setup)
     options = read_options(LocalOptions, "teacher 'local'", setup.options)
     found = weights.find_weights(setup.model or DEFAULT_MODEL)
-    settings = LocalEntitySettings(options.generation_slots, options.threads, options.shots)
-    return LocalEntityTeacher(f"local:{setup.model or DEFAULT_MODEL}", setup, settings, found, _price(setup.prices))
+    settings = LocalFormSettings(options.generation_slots, options.threads, options.shots)
+    return LocalFormTeacher(f"local:{setup.model or DEFAULT_MODEL}", setup, settings, found, _price(setup.prices))
 
 
 CAPABILITIES = TeacherCapabilities(
-    generates=True, describes_labels=True, task_kinds=TASK_KINDS | {"text2text"}, output_forms=frozenset({"entities"})
+    generates=True,
+    describes_labels=True,
+    task_kinds=TASK_KINDS | {"text2text"},
+    output_forms=frozenset({"entities", "free"}),
 )
 KIND = TeacherKind(open_by_task, CAPABILITIES, LocalOptions)

@@ -103,4 +103,4 @@ def test_options_about_scores_and_teachers_that_cannot_are_refused_before_anythi
     with pytest.raises(BadSpec, match="temperature is about scores of labels, and this task is of answers in words"):
         distill(toml, out=folder / "run")
     with pytest.raises(BadSpec, match="the form 'free'"):
-        distill(spec(folder, 'name = "local"'), out=folder / "other")
+        distill(spec(folder, 'name = "trained:minilm"'), out=folder / "other")

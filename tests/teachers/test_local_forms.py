@@ -1,4 +1,4 @@
-"""`local` names entities: its contract on a stand-in for llama.cpp, and one real reply of SmolLM2 (where fetched)."""
+"""`local` names entities or answers in words: its contract on a stand-in for llama.cpp, and real replies of SmolLM2."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.chat_server_answers import answer_in
 from support.chat_server_entities import entities_in
 from support.marked_texts import TYPES
 
 from potstill.data.entities.answers import EntityAnswer, NamedEntity
-from potstill.data.task import GenerationRequest, LabelledText, Task
+from potstill.data.free_text.answers import FreeTextAnswer
+from potstill.data.task import GenerationRequest, LabelledText, Output, Task
 from potstill.errors import BadSpec, TeacherError
 from potstill.teachers import local
 from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.llamacpp import LlamaCpp
-from potstill.testing import EntityTeacherContract
+from potstill.testing import EntityTeacherContract, FreeTextTeacherContract
 
 TASK = Task(TYPES, kind="text2text")
+FREE = Task((), kind="text2text", output=Output("free"))
 
 
 class StandIn:
@@ -34,7 +37,8 @@ class StandIn:
         prompts = [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"]
         choices = []
         for index, prompt in enumerate(prompts):
-            reply = entities_in({"messages": [{"content": prompt}]}) or "hello"
+            asked = {"messages": [{"content": prompt}]}
+            reply = entities_in(asked) or answer_in(asked) or "hello"
             is_cut = "cut me" in prompt.rsplit("<text>", 1)[-1]
             finish = "length" if is_cut else "stop"
             choices.append(
@@ -56,6 +60,19 @@ def opened(weights: Path, examples: Sequence[LabelledText] = (), task: Task = TA
 
 class TestContract(EntityTeacherContract):
     """On the stand-in; the GGUF file gives its template and its context alone."""
+
+    free_units = ("labels",)
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, smollm2: Path, stand_in: StandIn) -> None:
+        self.weights = smollm2
+
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
+        return opened(self.weights, examples, task)
+
+
+class TestFreeTextContract(FreeTextTeacherContract):
+    """The same, for answers in words."""
 
     free_units = ("labels",)
 
@@ -100,3 +117,25 @@ def test_a_real_model_answers_in_json_of_the_schema(smollm2: Path) -> None:
     assert answer.raw.startswith("{")
     assert isinstance(answer, EntityAnswer)
     assert {each.type for each in answer.named} <= set(TYPES)
+
+
+def test_an_answer_in_words_is_the_reply_and_a_cut_one_is_none(smollm2: Path, stand_in: StandIn) -> None:
+    shown = [LabelledText("a cheese goal and", "food sport")]
+    teacher = opened(smollm2, shown, FREE, generation_slots=2)
+    answers = teacher.answer(["the soup bank", "a loan, cut me"]).answers
+    assert answers[0] == FreeTextAnswer("ok", raw="food money", text="food money")
+    assert answers[1].state == "unparsable"
+    (body,) = stand_in.seen
+    assert "food sport" in body["prompt"][0]
+    assert "stop" not in body  # its chat template ends a turn
+    assert body["max_tokens"] == 32
+    assert teacher.capabilities.output_forms == {"free"}
+
+
+def test_a_real_model_answers_in_words(smollm2: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    shown = [LabelledText("the colour of snow", "white"), LabelledText("the colour of grass", "green")]
+    teacher = opened(smollm2, shown, FREE, generation_slots=1)
+    (answer,) = teacher.answer(["the colour of coal"]).answers
+    assert isinstance(answer, FreeTextAnswer)
+    assert answer.state in ("ok", "unparsable")
