@@ -12,6 +12,7 @@ from datetime import date
 
 import numpy as np
 
+from potstill.errors import BadSpec
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage, micros_to_usd, parse_usd
 from potstill.planning.cost import CostPlan
@@ -123,6 +124,12 @@ def open_planned_teacher(inputs: RunInputs) -> PlannedTeacher:
     if not capabilities.needs_student:
         teacher = open_teacher(spec, inputs.task, component, examples)
         return PlannedTeacher(teacher, component, len(examples), None, capabilities.remote)
+    if inputs.task.form is not None:
+        raise BadSpec(
+            f"What the teacher {component.name!r} takes to be trained is not estimated in a task of the kind "
+            f"{inputs.task.kind!r}.",
+            "Distil without a plan: with --budget USD training and asking end where the money does.",
+        )
     training = _time_teacher_training(inputs, component)
     trained = TrainedStudent(training.student, "probe", spec.compute_rates)
     teacher = open_teacher(spec, inputs.task, component, student=trained)

@@ -21,7 +21,7 @@ from potstill.procedures import REGISTRY
 from potstill.registry import Options, read_options
 from potstill.run.inputs import RunInputs
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec, Spec, check_student_task, check_teacher_task
+from potstill.run.spec import ComponentSpec, Spec, check_student_task, check_teacher_task, teacher_backbone
 from potstill.students.base import Student, TrainedModel
 from potstill.teachers import DEFAULT_TEACHER
 from potstill.teachers.base import Teacher, UsageEstimate
@@ -163,7 +163,10 @@ class Recipe(Generic[OptionsT]):
         self.read_options(spec)
         check_student_task(spec.student, task)
         if self.asks(spec):
-            check_teacher_task(spec.teacher or ComponentSpec(name=DEFAULT_TEACHER), task)
+            teacher = spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
+            check_teacher_task(teacher, task)
+            if task.form is not None and has_trained_teacher(spec):
+                check_student_task(teacher_backbone(teacher, task.form), task)
 
     def train(self, run: Run) -> TrainedModel:
         """Check the run's options and task, then run the recipe; the student is of the task's form.

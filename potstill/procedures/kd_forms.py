@@ -22,11 +22,12 @@ from potstill.run.entity_verbs import ask_entities, entity_pool, learn_entities,
 from potstill.run.few_shot import select_examples
 from potstill.run.free_text_verbs import answered_texts, ask_free_text, free_text_pool, learn_free_text
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec
+from potstill.run.spec import ComponentSpec, teacher_backbone
+from potstill.students.base import TrainedModel
 from potstill.students.entity_student import EntityStudent, MarkedTexts
 from potstill.students.free_text_student import AnsweredTexts, FreeTextStudent
 from potstill.teachers import DEFAULT_TEACHER
-from potstill.teachers.base import Teacher
+from potstill.teachers.base import Teacher, TrainedStudent
 from potstill.teachers.kinds import teacher_kind
 
 NO_CALIBRATION = Calibration(())
@@ -45,31 +46,54 @@ def kd_entities(run: Run, gold_weight: float | None) -> EntityStudent:
         BadSpec: the teacher is human.
     """
     pool = entity_pool(run)
-    marked = _ask_pool(run, pool.subset("train"), ask_entities).marked
-    own = marked_texts(pool.subset("train"))
-    times = _repeats(len(own), len(marked), gold_weight)
-    train = MarkedTexts([*own.texts] * times + [*marked.texts], [*own.entities] * times + [*marked.entities])
-    return learn_entities(run, train, marked_texts(pool.subset("validation")))
+    gold, held_out = marked_texts(pool.subset("train")), marked_texts(pool.subset("validation"))
+
+    def train(backbone: ComponentSpec) -> EntityStudent:
+        return learn_entities(run, gold, held_out, student=backbone, purpose="teach")
+
+    marked = _ask_pool(run, pool.subset("train"), ask_entities, train).marked
+    times = _repeats(len(gold), len(marked), gold_weight)
+    both = MarkedTexts([*gold.texts] * times + [*marked.texts], [*gold.entities] * times + [*marked.entities])
+    return learn_entities(run, both, held_out)
 
 
 def kd_free_text(run: Run, gold_weight: float | None) -> FreeTextStudent:
     """The student trained on the teacher's answers to the pool, and on the gold ones; see `kd_entities`."""
     pool = free_text_pool(run)
-    answered = _ask_pool(run, pool.subset("train"), ask_free_text).answered
-    own = answered_texts(pool.subset("train"))
-    times = _repeats(len(own), len(answered), gold_weight)
-    texts = [*own.texts] * times + [*answered.texts]
-    train = AnsweredTexts(texts, [*own.references] * times + [*answered.references])
-    return learn_free_text(run, train, answered_texts(pool.subset("validation")))
+    gold, held_out = answered_texts(pool.subset("train")), answered_texts(pool.subset("validation"))
+
+    def train(backbone: ComponentSpec) -> FreeTextStudent:
+        return learn_free_text(run, gold, held_out, student=backbone, purpose="teach")
+
+    answered = _ask_pool(run, pool.subset("train"), ask_free_text, train).answered
+    times = _repeats(len(gold), len(answered), gold_weight)
+    texts = [*gold.texts] * times + [*answered.texts]
+    both = AnsweredTexts(texts, [*gold.references] * times + [*answered.references])
+    return learn_free_text(run, both, held_out)
 
 
-def _ask_pool(run: Run, gold: Any, ask: Callable[[Run, Teacher, Sequence[str]], AskedT]) -> AskedT:
-    """The teacher's answers to the pool in random order, as far as the money reaches."""
+def _ask_pool(
+    run: Run,
+    gold: Any,
+    ask: Callable[[Run, Teacher, Sequence[str]], AskedT],
+    train: Callable[[ComponentSpec], TrainedModel],
+) -> AskedT:
+    """The teacher's answers to the pool in random order, as far as the money reaches.
+
+    A teacher that needs a student is first trained on the gold, which takes at most half of the free money.
+    """
     texts = require_pool(run)
     named = run.spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
-    if teacher_kind(named.kind).capabilities.human:
+    capabilities = teacher_kind(named.kind).capabilities
+    if capabilities.human:
         raise BadSpec("Distilling asks about every text, and people label only some.", "Take --procedure finetune.")
-    teacher = run.teacher(select_examples(gold, run.spec, run.task))
+    if capabilities.needs_student:
+        with run.ledger.reserve("asking the teacher and training the student", run.ledger.free // 2):
+            student = train(teacher_backbone(named, run.task.form))
+        trained = TrainedStudent(student, run.student_key(student), run.spec.compute_rates)
+        teacher = run.teacher(student=trained)
+    else:
+        teacher = run.teacher(select_examples(gold, run.spec, run.task))
     shuffled = [texts[row] for row in np.random.default_rng(run.spec.seed).permutation(len(texts))]
     with run.reserve_training():
         answers = ask(run, teacher, shuffled)

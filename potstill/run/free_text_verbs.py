@@ -100,7 +100,8 @@ def learn_free_text(
         BudgetExceeded: no money is available.
     """
     named, task = student or run.spec.student, run.task
-    data = FreeTextTrainingData(train, validation, run.spec.seed, progress=training_progress(run, named))
+    progress, exported = training_progress(run, named), purpose != "teach"
+    data = FreeTextTrainingData(train, validation, run.spec.seed, progress=progress, will_export=exported)
 
     def fit(model: FreeTextStudent, limit: float | None) -> None:
         model.fit(replace(data, time_limit_s=limit))

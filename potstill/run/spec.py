@@ -292,13 +292,13 @@ def _beside(toml: Path, name: str) -> str:
     return name if is_stream(name) else str(toml.parent / Path(name).expanduser())
 
 
-def teacher_backbone(teacher: ComponentSpec) -> ComponentSpec:
+def teacher_backbone(teacher: ComponentSpec, form: OutputForm | None = None) -> ComponentSpec:
     """The student in a trained teacher's name: "trained:gte-small" is an encoder, "trained:cloze:smollm2" has a kind.
 
-    The kind alone is enough: "trained:linear".
+    The kind alone is enough: "trained:linear". In a text-to-text task weights alone are of the form's default student.
     """
-    kind = teacher.model.partition(":")[0]
-    name = teacher.model if kind in STUDENTS else f"{DEFAULT_STUDENT}:{teacher.model}".rstrip(":")
+    kind, default = teacher.model.partition(":")[0], DEFAULT_STUDENT if form is None else FORM_STUDENTS[form]
+    name = teacher.model if kind in STUDENTS else f"{default}:{teacher.model}".rstrip(":")
     return ComponentSpec(name=name, **teacher.options)
 
 

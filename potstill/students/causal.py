@@ -163,6 +163,8 @@ class CausalStudent(FreeTextStudent):
             raise BadData("There are no answers to train on.", "Answer some texts.")
         deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
         network, tokenizer = self._load_pretrained()
+        if data.will_export:
+            self._check_size(network)  # before it is trained
         order = content_order(data.train.texts).tolist()
         texts = [data.train.texts[i] for i in order]
         rows, tokenizer = self._rows(texts, [data.train.references[i] for i in order], tokenizer)
@@ -269,6 +271,7 @@ class CausalStudent(FreeTextStudent):
         from potstill.students.torch_onnx import write_decoder_onnx
 
         network, tokenizer = self._loaded()
+        self._check_size(network)
         write_decoder_onnx(to_cpu(network), folder / "model.onnx")
         (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
         return ExportedGraph("prompts", tokenizer.prompt, quantizable=True)
@@ -281,6 +284,12 @@ class CausalStudent(FreeTextStudent):
             return self.options.mode
         return "lora" if self.options.layers is None else "full"
 
+    @staticmethod
+    def _check_size(network: CausalNetwork) -> None:
+        from potstill.students.torch_onnx import check_graph_size
+
+        check_graph_size(network, "causal student", FEWER_LAYERS)
+
     def _trainable_layers(self, network: CausalNetwork) -> int:
         n = len(network.blocks)
         return min(self.options.trainable_layers or n, n)
@@ -290,7 +299,6 @@ class CausalStudent(FreeTextStudent):
         try:
             from potstill.students.causal_network import CausalNetwork
             from potstill.students.cloze_network import load_pretrained_lm
-            from potstill.students.torch_onnx import check_graph_size
             from potstill.students.tuned_lm import keep_layers
         except ModuleNotFoundError as error:
             raise missing_extra(error.name or "torch", "train", "A causal student") from error
@@ -300,7 +308,6 @@ class CausalStudent(FreeTextStudent):
         if self.options.layers is not None:
             keep_layers(lm.model, self.options.layers)
         network = CausalNetwork(lm.model).eval()
-        check_graph_size(network, "causal student", FEWER_LAYERS)  # before it is trained
         network.to(resolve_device(self.options.device))
         max_tokens = self.output.max_tokens or min(MAX_ANSWER, lm.context_length // 2)
         room = lm.context_length - max_tokens - 1

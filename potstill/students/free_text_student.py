@@ -31,6 +31,7 @@ class FreeTextTrainingData:
         seed: seeds initialisation, order and dropout.
         time_limit_s: seconds after which training stops cleanly.
         progress: called with (share done in [0, 1], a few words).
+        will_export: False for a student that teaches another and becomes no bundle: it may be larger.
     """
 
     train: AnsweredTexts
@@ -38,6 +39,7 @@ class FreeTextTrainingData:
     seed: int = 0
     time_limit_s: float | None = None
     progress: Callable[[float, str], None] | None = None
+    will_export: bool = True
 
 
 class FreeTextStudent(TrainedModel, Protocol):

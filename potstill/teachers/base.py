@@ -79,12 +79,12 @@ class TrainedStudent:
     """A fitted student that becomes a teacher.
 
     Attributes:
-        student: the fitted student.
+        student: the fitted student: a `Predictor`, or in a text-to-text task one of its form.
         key: content of its training; equal keys mean equal answers.
         price: of this machine's time; None takes `[prices]`.
     """
 
-    student: Predictor
+    student: Any
     key: str
     price: Price | None = None
 

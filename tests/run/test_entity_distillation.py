@@ -154,7 +154,9 @@ def test_options_about_scores_and_teachers_that_cannot_are_refused_before_anythi
     )
     with pytest.raises(BadSpec, match="temperature is about scores"):
         distill(toml, out=folder / "run")
-    with pytest.raises(BadSpec, match="cannot answer about a task of the kind 'text2text'"):
-        distill(spec(folder, weights, 'name = "trained:minilm"'), out=folder / "other")
+    with pytest.raises(BadSpec, match="'linear' cannot learn a task of the kind 'text2text'"):
+        distill(spec(folder, weights, 'name = "trained:linear"'), out=folder / "other")
+    with pytest.raises(BadSpec, match="is not estimated in a task of the kind 'text2text'"):
+        plan(spec(folder, weights, f'name = "trained:tagger:{weights}"'))
     with pytest.raises(BadData, match="unlabelled texts"):
         distill(folder / "known.jsonl", budget=1, out=folder / "r", procedure="kd", teacher="local")

@@ -102,5 +102,20 @@ def test_options_about_scores_and_teachers_that_cannot_are_refused_before_anythi
     toml = spec(folder, replay + '[procedure]\nname = "kd"\ntemperature = 2.0\n')
     with pytest.raises(BadSpec, match="temperature is about scores of labels, and this task is of answers in words"):
         distill(toml, out=folder / "run")
-    with pytest.raises(BadSpec, match="the form 'free'"):
-        distill(spec(folder, 'name = "trained:minilm"'), out=folder / "other")
+    with pytest.raises(BadSpec, match="'tagger' cannot learn a task of the kind 'text2text' and the form 'free'"):
+        distill(spec(folder, 'name = "trained:tagger"'), out=folder / "other")
+
+
+def test_a_larger_student_that_is_trained_first_teaches(folder: Path) -> None:
+    options = 'mode = "full"\nepochs = 12\nlr = 1e-2\nmax_length = 24'
+    toml = spec(folder, f'name = "trained:causal:weights"\n{options}')
+    inputs = read_inputs(toml, None, {})
+    with Run.open(folder / "run", inputs.spec, inputs.task, inputs.pool) as run:
+        recipe_kind("kd").train(run)
+        assert run.teacher_record is not None
+        teacher, answers = run.teacher_record.teacher, run.teacher_record.answers
+        assert len(run.student_keys) == 2
+        assert len(answers.texts) == 160
+        assert answers.states.count("ok") > 100
+        assert teacher.category == "compute"
+        assert run.ledger.totals().by_category["llm"] == 0
