@@ -13,7 +13,7 @@ from potstill.errors import BadSpec, TeacherError
 from potstill.ledger.prices import Price
 from potstill.teachers.base import Predictor, Teacher, TeacherSetup, TrainedStudent
 from potstill.teachers.price_options import PriceOptions
-from potstill.teachers.trained import StudentTeacher, open_teacher
+from potstill.teachers.trained import TimedStudentTeacher, open_teacher
 from potstill.testing import TeacherContract
 
 
@@ -24,7 +24,7 @@ class Lengths:
         return np.array([[len(text) % 3, 1.0, 2.0] for text in texts], dtype=np.float32)
 
 
-def trained(student: Predictor | None = None, price: Price | None = None) -> StudentTeacher:
+def trained(student: Predictor | None = None, price: Price | None = None) -> TimedStudentTeacher:
     handed = TrainedStudent(student or Lengths(), "0123456789abcdef", price)
     prices = PriceOptions.parse({"usd_per_hour": 0.36})
     return open_teacher(TeacherSetup(Task(("a", "b", "c")), "large", prices=prices, student=handed))
