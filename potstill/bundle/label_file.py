@@ -47,6 +47,7 @@ from potstill.data.task import JsonObject
 from potstill.errors import BadData
 
 BLOCK = 4096  # rows in memory at once
+ANY_TEXT = '",;|\t\r\n\u4e2d'  # an answer in words may have any character
 MAX_BAD_ROWS_SHOWN = 5  # bad rows named in the notes
 GUESS_ROWS = 200  # rows to guess the text column from, if it must be
 PARQUET = ".parquet"
@@ -303,6 +304,8 @@ def _dialect(path: Path, scan: _FileScan, out: Path, bundle: AnyBundle, coverage
     """How a CSV or TSV output is written; None for other formats."""
     if out.suffix.lower() not in (".csv", ".tsv"):
         return None
+    if isinstance(bundle, FreeTextBundle):
+        return dialect_like(path, scan.layouts[0], out.suffix, [ANY_TEXT], added_have="answers may have")
     several = "|" if isinstance(bundle, Bundle) and bundle.multilabel else ""
     listed = isinstance(bundle, EntityBundle) or coverage is not None
     added = [*bundle.labels, several, json.dumps(["", ""]) if listed else ""]

@@ -117,6 +117,11 @@ def test_files_get_an_answer_a_row(run: DistillResult, tmp_path: Path) -> None:
     assert all(0 <= row["confidence"] <= 1 for row in found)
     predict(run.folder, table)
     assert (tmp_path / "new.labelled.csv").read_text(encoding="utf-8").startswith("id,text,predicted,confidence\n")
+    old = tmp_path / "old.csv"
+    old.write_bytes(f"text;name\n{TEXT};café\n".encode("cp1252"))
+    (file,) = predict(run.folder, old, encoding="cp1252").files
+    assert any("answers may have characters that CP1252 lacks" in note for note in file.notes)
+    assert "food money" in (tmp_path / "old.labelled.csv").read_text(encoding="utf-8-sig")
 
 
 def test_the_same_command_trains_nothing_again(run: DistillResult) -> None:

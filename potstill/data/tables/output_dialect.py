@@ -79,7 +79,9 @@ def dialect_for(suffix: str) -> OutputDialect:
     return OutputDialect("\t" if suffix.lower() == ".tsv" else ",")
 
 
-def dialect_like(source: Path, layout: Layout, suffix: str, added: Sequence[str]) -> OutputDialect:
+def dialect_like(
+    source: Path, layout: Layout, suffix: str, added: Sequence[str], *, added_have: str = "labels have"
+) -> OutputDialect:
     """The dialect of a file with the rows of `source` and more columns.
 
     Args:
@@ -88,6 +90,7 @@ def dialect_like(source: Path, layout: Layout, suffix: str, added: Sequence[str]
         suffix: of the file to write; .tsv has tabs, and .csv commas if the source is a TSV file.
         added: what the new cells may hold. If it has characters that the encoding of the source lacks, the file is
             written as UTF-8; if it has the delimiter, cells are quoted.
+        added_have: the new cells in the note that says so.
     """
     new = dialect_for(suffix)
     if layout.format not in ("csv", "tsv"):
@@ -100,7 +103,7 @@ def dialect_like(source: Path, layout: Layout, suffix: str, added: Sequence[str]
         delimiter = "\t" if layout.format == "tsv" and suffix.lower() == ".tsv" else new.delimiter
     note = ""
     if not encoding.startswith(_UNICODE) and not all(map(_encodes(encoding), added)):
-        note = f"Written as UTF-8, because labels have characters that {encoding.upper()} lacks."
+        note = f"Written as UTF-8, because {added_have} characters that {encoding.upper()} lacks."
         encoding = "utf-8-sig"
     plain = layout.quotes == "text" and not any(set(text) & {delimiter, "\r", "\n"} for text in added)
     first, _, rest = start.partition("\n")
