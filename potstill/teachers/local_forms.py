@@ -173,6 +173,12 @@ class LocalFreeTextQuestion:
         return FreeTextAnswer("unparsable", raw=shorten(reply.text)) if reply.is_cut else read_reply(reply.text)
 
 
+def _question(task: Task, examples: Sequence[LabelledText]) -> LocalQuestion:
+    if task.form == "entities":
+        return LocalEntityQuestion(task, examples)
+    return LocalFreeTextQuestion(task, examples)
+
+
 class LocalFormTeacher(NonGeneratingTeacher):
     """Answers with the model of a GGUF file; it is loaded when first asked.
 
@@ -198,8 +204,7 @@ class LocalFormTeacher(NonGeneratingTeacher):
         self, name: str, setup: TeacherSetup, settings: LocalFormSettings, found: Weights, price: Price
     ) -> None:
         examples = setup.examples[: MAX_SHOTS if settings.shots is None else settings.shots]
-        kind = LocalEntityQuestion if setup.task.form == "entities" else LocalFreeTextQuestion
-        self._question: LocalQuestion = kind(setup.task, examples)
+        self._question = _question(setup.task, examples)
         if found.kind != "gguf":
             raise BadSpec(
                 f"{name} cannot {self._question.does}: its weights are not in a GGUF file, which llama.cpp reads.",
