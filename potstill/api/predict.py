@@ -169,7 +169,7 @@ def predict(
     """
     from potstill.bundle.arguments import find_files, output_files
     from potstill.bundle.bundle import Bundle
-    from potstill.bundle.forms import no_label_sets
+    from potstill.bundle.form_bundle import no_label_sets
     from potstill.bundle.load import load
     from potstill.bundle.remembered_layout import reading_of
     from potstill.bundle.text_columns import named_columns

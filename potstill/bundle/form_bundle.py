@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from potstill.bundle.forms import check_form
+from potstill.bundle.forms import GIVES, check_form
 from potstill.bundle.layout import precision_of
 from potstill.bundle.open_folder import open_folder
 from potstill.bundle.preprocessors import PREPROCESSORS, Preprocessor
 from potstill.bundle.record import EXPORT_AGAIN, RECORD_FILE, BundleRecord
 from potstill.bundle.sessions import open_session
 from potstill.data.task import OutputForm
-from potstill.errors import RunNotFound
+from potstill.errors import BadInput, RunNotFound
 
 BLOCK_TEXTS = 2048  # texts whose answers are in memory at once
 PreprocessorT = TypeVar("PreprocessorT", bound=Preprocessor)
@@ -119,6 +119,13 @@ class FormBundle(Generic[PreprocessorT]):
                 if isinstance(value, str | int | float | bool) and name not in flat:
                     flat[name] = value
         return flat
+
+
+def no_label_sets(form: OutputForm | None) -> BadInput:
+    """The error for a coverage that is asked of a bundle without labels."""
+    return BadInput(
+        f"This student {GIVES[form]}, and nothing is guaranteed of a set of labels.", "Leave --coverage out."
+    )
 
 
 def _reopen(kind: Any, folder: str, graph: str, threads: int) -> Any:

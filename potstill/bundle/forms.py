@@ -27,10 +27,3 @@ def check_form(folder: Path, task: Task, form: OutputForm | None) -> None:
             f"{folder} {GIVES[task.form]}, and {GIVES_NO[form]}.",
             "Take potstill predict, or potstill.load(...).predict(texts).",
         )
-
-
-def no_label_sets(form: OutputForm | None) -> BadInput:
-    """The error for a coverage that is asked of a bundle without labels."""
-    return BadInput(
-        f"This student {GIVES[form]}, and nothing is guaranteed of a set of labels.", "Leave --coverage out."
-    )

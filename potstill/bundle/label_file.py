@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypedDict, Unpack
 from potstill.bundle.arguments import labelled_name
 from potstill.bundle.bundle import Bundle
 from potstill.bundle.entity_bundle import EntityBundle
-from potstill.bundle.forms import no_label_sets
+from potstill.bundle.form_bundle import no_label_sets
 from potstill.bundle.free_text_bundle import FreeTextBundle
 from potstill.bundle.journal import Journal, content_key, not_own_error
 from potstill.bundle.load import AnyBundle

@@ -34,8 +34,14 @@ def find_form_task(task: TaskSpec, sources: Mapping[str, Any], options: PoolOpti
 
     Raises:
         BadData: what `read_tables` raises.
-        BadSpec: a text-to-text task whose form is neither named nor seen.
+        BadSpec: a text-to-text task whose form is neither named nor seen, or a metric or limit of another form.
     """
+    given = next((name for name in ("metric", "max_tokens") if getattr(task, name) is not None), None)
+    if given is not None and task.form != "free":
+        raise BadSpec(
+            f"{given} is of answers in words, and the task is not said to have any.",
+            f"Say so with --form free, or leave {given} out.",
+        )
     if task.output is not None:
         return FoundTask(task.output, sources)
     if task.kind not in (None, "text2text") or options.text_b or (task.kind is None and options.label_separator):

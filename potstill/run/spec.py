@@ -74,9 +74,6 @@ class TaskSpec(Options):
     def _form_of_answers(self) -> TaskSpec:
         if self.form is not None and self.kind not in (None, "text2text"):
             raise ValueError(f"answers of the form {self.form!r} are of the kind 'text2text', not {self.kind!r}")
-        given = next((name for name in ("metric", "max_tokens") if getattr(self, name) is not None), None)
-        if given is not None and self.form != "free":
-            raise ValueError(f"{given} is of answers of the form 'free'; add form = \"free\" (--form free)")
         return self
 
     @property

@@ -53,7 +53,9 @@ class TestCausal(FreeTextStudentContract):
 
 @pytest.fixture(scope="module")
 def trained(weights: Path) -> CausalStudent:
-    return make(weights, instruction="one text").fit(FreeTextTrainingData(answered(160), answered(30, seed=1)))
+    return make(weights, instruction="one text", epochs=16).fit(
+        FreeTextTrainingData(answered(160), answered(30, seed=1))
+    )
 
 
 def test_it_learns_answers_and_keeps_the_best_weights(trained: CausalStudent) -> None:
@@ -78,7 +80,7 @@ def test_its_steps_are_those_of_transformers(trained: CausalStudent) -> None:
 
 
 def test_fewer_layers_are_a_smaller_student_whose_weights_are_all_trained(weights: Path, tmp_path: Path) -> None:
-    student = make(weights, mode="auto", layers=2).fit(FreeTextTrainingData(answered(120)))
+    student = make(weights, mode="auto", layers=2, epochs=16).fit(FreeTextTrainingData(answered(120)))
     assert (student.fit_info.mode, student.fit_info.trainable_layers) == ("full", 2)
     test = answered(40, seed=2)
     answers = student.generate(test.texts)

@@ -41,7 +41,7 @@ file = "answered.jsonl"
 [student]
 name = "causal:{weights}"
 mode = "full"
-epochs = 8
+epochs = 15
 lr = 1e-2
 max_length = 24
 """
@@ -49,7 +49,7 @@ max_length = 24
 
 def write_run(folder: Path) -> Path:
     """Write weights, texts and a potstill.toml into the folder; the TOML file."""
-    weights = write_tinycausal(folder / "weights", layers=2)
+    weights = write_tinycausal(folder / "weights")
     write_answered(folder / "answered.jsonl", answered_texts(240))
     (folder / "potstill.toml").write_text(TOML.format(weights=weights), encoding="utf-8")
     return folder / "potstill.toml"

@@ -70,7 +70,9 @@ def _notes(record: BundleRecord) -> tuple[str, ...]:
     if not too_long:
         return ()
     limit = record.preprocessor.config["max_tokens"]
-    return (f"{too_long:.1%} of the answers have more than {limit} tokens and were not learnt (--max-tokens).",)
+    return (
+        f"{too_long:.1%} of the answers have more than {limit} tokens and were not learnt (max_tokens under [task]).",
+    )
 
 
 class _Comparison:
