@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 from potstill.data.entities.answers import EntityAnswer
 from potstill.data.free_text.answers import FreeTextAnswer
@@ -99,7 +99,7 @@ class LocalQuestion(Protocol):
     def messages(self, text: str) -> list[Message]:
         """The conversation about a text."""
 
-    def constraint(self, *, chat: bool) -> Mapping[str, Any]:
+    def constraint(self, *, chat: bool) -> Mapping[str, object]:
         """What a reply must match, of a model with a chat template or without; see `llamacpp.Completion`."""
 
     def reply_tokens(self, text: str) -> ReplyTokens:
@@ -126,7 +126,7 @@ class LocalEntityQuestion:
         """See `LocalQuestion.messages`."""
         return self._prompt.messages(text)
 
-    def constraint(self, *, chat: bool) -> Mapping[str, Any]:
+    def constraint(self, *, chat: bool) -> Mapping[str, object]:
         """JSON by the schema of the types."""
         return {"json_schema": self._prompt.schema}
 
@@ -160,7 +160,7 @@ class LocalFreeTextQuestion:
         """See `LocalQuestion.messages`."""
         return self._prompt.messages(text)
 
-    def constraint(self, *, chat: bool) -> Mapping[str, Any]:
+    def constraint(self, *, chat: bool) -> Mapping[str, object]:
         """Any reply; without a chat template up to the empty line that divides examples."""
         return {} if chat else {"stop": [PLAIN_BREAK]}
 
