@@ -4,7 +4,8 @@ How a block is marked, in the words after the fence's language:
 
 - ``python run``: executed; the blocks of one page share their names and one empty folder.
 - ``console run``: each line that starts with ``$ `` is executed in that folder and has to succeed; other lines are
-  what a reader sees, and are not compared.
+  what a reader sees, and are not compared. The lines are commands of potstill; the first of a page is a process of its
+  own, the others are run here, which saves them the start.
 - ``toml file=potstill.toml`` (any language): written to that file in the folder first.
 
 A marked block after ``<!-- needs: smollm2 minilm -->`` asks for those carriers, as the fixtures of conftest.py do.
@@ -80,6 +81,7 @@ def test_what_is_marked_as_runnable_runs(
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     module = types.ModuleType("a_page")  # dataclasses look their module up
     monkeypatch.setitem(sys.modules, "a_page", module)
+    run = run_in_a_shell
     for block in blocks(page):
         if block.file:
             target = tmp_path / block.file
@@ -92,10 +94,29 @@ def test_what_is_marked_as_runnable_runs(
             exec(compile("\n" * block.line + block.body, str(page), "exec"), vars(module))
         elif block.words[0] == "console":
             for line in commands(block.body):
-                done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=240, check=False)
-                assert done.returncode == 0, f"{where}: {line}\n{done.stdout}\n{done.stderr}"
+                code, printed = run(line)
+                assert code == 0, f"{where}: {line}\n{printed}"
+                run = run_here
         else:
             pytest.fail(f"{where}: {block.words[0]} cannot be run; mark python or console")
+
+
+def run_in_a_shell(line: str) -> tuple[int, str]:
+    """The exit code of a command line, and what it printed."""
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=240, check=False)
+    return done.returncode, f"{done.stdout}\n{done.stderr}"
+
+
+def run_here(line: str) -> tuple[int, str]:
+    """The same for a command of potstill, in this process."""
+    from click.testing import CliRunner
+
+    from potstill.cli import app
+
+    program, *words = shlex.split(line, comments=True)
+    assert program == "potstill", f"{line}: mark the block without run, or run it in a shell"
+    done = CliRunner().invoke(app, words)
+    return done.exit_code, f"{done.output}\n{done.exception!r}"
 
 
 def commands(body: str) -> list[str]:
