@@ -24,13 +24,13 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 demo: $(READY)  ## distil a language model (1.1 GB) into a small student on real text; minutes, no key, no GPU
-	@$(BIN)/potstill fetch qwen-1.5b bge-small
-	@$(BIN)/potstill fetch movies --to demo/data
+	@$(BIN)/potstill fetch qwen-1.5b minilm
+	@$(BIN)/potstill fetch tweets --to demo/data/tweets
 	@$(BIN)/potstill distill demo/potstill.toml -o runs/demo
 
 demo-small: $(READY)  ## the same with a language model of 93 MB, which is fast and less often right
 	@$(BIN)/potstill fetch smollm2 bge-small
-	@$(BIN)/potstill fetch movies --to demo/data
+	@$(BIN)/potstill fetch movies --to demo/data/movies
 	@$(BIN)/potstill distill demo/small.toml -o runs/demo-small
 
 test: lint types docs  ## lint, types, the documentation site and every test; ten to twenty minutes on two cores

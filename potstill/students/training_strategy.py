@@ -37,7 +37,7 @@ from potstill.students.lora import add_lora, merge_lora
 MIN_ROWS_PER_LABEL_TO_HOLD_OUT, MAX_HELD_OUT_ROWS = 20, 1000
 # Errors are memorised if they are seen often; soft targets carry the teacher's doubt, so they may be seen more often.
 NOISY_HARD_EPOCHS = EpochRule(target_steps=60, min_epochs=2, max_epochs=15)
-NOISY_SOFT_EPOCHS = EpochRule(target_steps=200, min_epochs=2, max_epochs=8)
+NOISY_SOFT_EPOCHS = EpochRule(target_steps=200, min_epochs=2, max_epochs=15)
 # Chosen on validation texts of BANKING77 and HWU64 (docs/students.md).
 FEW_SHOT_REGULARIZATION = Regularization(head_dropout=0.3, token_dropout=0.15, freeze_embeddings=True)
 # LoRA's learning rate over that of full fine-tuning.
