@@ -41,7 +41,7 @@ max_length = 32
 def run(tmp_path_factory: pytest.TempPathFactory) -> DistillResult:
     folder = tmp_path_factory.mktemp("entities")
     (folder / "weights").mkdir()
-    weights = write_tinybert(folder / "weights")
+    weights = write_tinybert(folder / "weights", layers=1)  # a layer is seconds of the exporter
     write_marked(folder / "marked.jsonl", marked_texts(200))
     (folder / "potstill.toml").write_text(TOML.format(weights=weights), encoding="utf-8")
     return distill(folder / "potstill.toml", out=folder / "run")

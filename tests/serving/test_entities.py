@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = marked_texts(200)
     marked = MarkedTexts([text for text, _ in rows], [entities for _, entities in rows])
     options = {"epochs": 12, "lr": 1e-2, "max_length": 32}
-    weights = str(write_tinybert(where / "weights"))
+    weights = str(write_tinybert(where / "weights", layers=1))
     student = TaggerStudent(StudentConfig(TYPES, weights, options=options, kind="text2text"))
     student.fit(EntityTrainingData(marked, MarkedTexts(marked.texts[:40], marked.entities[:40])))
     check = MarkedTexts(marked.texts[:20], marked.entities[:20])
