@@ -33,7 +33,8 @@ demo-small: $(READY)  ## the same with a language model of 93 MB, which is fast 
 	@$(BIN)/potstill fetch movies --to demo/data/movies
 	@$(BIN)/potstill distill demo/small.toml -o runs/demo-small
 
-test: lint types docs  ## lint, types, the documentation site and every test; ten to twenty minutes on two cores
+test: $(READY)  ## lint, types, the documentation site and every test; ten to twenty minutes on two cores
+	@$(MAKE) --no-print-directory -j 2 lint types docs
 	@$(BIN)/potstill fetch $(WEIGHTS)
 	@POTSTILL_REQUIRE_WEIGHTS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10
 
