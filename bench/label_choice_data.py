@@ -21,7 +21,14 @@ from potstill.students.base import StudentConfig, TrainingData
 from potstill.students.encoder import EncoderStudent
 from potstill.students.encoder_options import EncoderOptions, TrainingStrategy
 from potstill.students.encoder_training import EncodedBatch
-from potstill.students.frozen_head import fit_head, label_names_help, select_head_c
+from potstill.students.frozen_head import (
+    NameRows,
+    fit_head,
+    label_names_help,
+    name_anchor,
+    select_head_c,
+    select_named_head_c,
+)
 from potstill.students.label_head import ZERO_SHOT_SCALE, label_weights
 from potstill.students.label_names import label_texts
 
@@ -154,11 +161,14 @@ def fit(given: Draw, rows: Ints) -> Learner:
         return Learner(weights, np.zeros(k, dtype=np.float32))
     strategy = TrainingStrategy(EncoderOptions(mode="frozen"))
     x, batch = given.pool[rows], _batch(np.eye(k, dtype=np.float32)[given.gold[rows]])
-    c = select_head_c(x, batch, strategy)
-    names = _batch(name_targets)
-    if label_names_help(x, batch, given.names, names, strategy):
-        x, batch = np.concatenate([x, given.names]), batch.concat(names)
-    head = fit_head(x, batch, c, strategy)
+    names = NameRows(given.names, _batch(name_targets))
+    anchor, c = name_anchor(x, batch, names, strategy), None
+    if label_names_help(x, batch, names, anchor, strategy):
+        c = select_named_head_c(x, batch, names, anchor, strategy)
+        x, batch = names.added_to(x, batch)
+    else:
+        anchor = None
+    head = fit_head(x, batch, c or select_head_c(x, batch, strategy), strategy, anchor)
     return Learner(head.weights, head.bias)
 
 

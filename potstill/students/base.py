@@ -156,6 +156,7 @@ class FitInfo:
         validation_rows: rows held out for early stopping and for choosing between frozen and fine-tuned weights.
         dropped_noisy: noisy rows that cross-validation contradicted.
         label_name_rows: label names that were added as rows.
+        anchored_at_names: whether the head's penalty was on the distance to the weights that the label names give.
         c: inverse L2 penalty of the head.
         frozen_loss, tuned_loss: cross-entropy on the validation rows, in nats.
         averaged: number of fine-tunings whose weights were averaged.
@@ -171,6 +172,7 @@ class FitInfo:
     validation_rows: int | None = None
     dropped_noisy: int | None = None
     label_name_rows: int | None = None
+    anchored_at_names: bool | None = None
     c: float | None = None
     frozen_loss: float | None = None
     tuned_loss: float | None = None

@@ -83,6 +83,7 @@ class EncoderStudent(Student):
         fit_info: what the last `fit` did.
     """
 
+    revision = 2  # few rows: the head is pulled to the label names
     capabilities = StudentCapabilities(
         task_kinds=ALL_TASK_KINDS,
         vectors=True,

@@ -39,6 +39,8 @@ class EncoderOptions(Options):
         head: "linear"; or "label", which is initialised with the embedded names (and descriptions) of the labels, so
             that it needs no rows.
         label_names: add the label names as one example each, if there are few rows and it helps held-out rows.
+        anchor_at_names: pull a linear head to the weights that the label names give, not to zero, with the names as
+            rows beside it; None does so in the mode "frozen" if few rows are fitted by the names better than by chance.
         trust_labels: train on all of a teacher's answers; else only on those that cross-validation confirms.
         few_shot: train as on few rows: without a validation set, with token dropout, with the label names. None
             decides by the number of rows. For rows that are mostly pseudo-labels, which are no use for validation.
@@ -56,6 +58,7 @@ class EncoderOptions(Options):
     c: PositiveFloat | None = None
     head: HeadKind = "linear"
     label_names: StrictBool = True
+    anchor_at_names: StrictBool | None = None
     trust_labels: StrictBool = False
     few_shot: StrictBool | None = None
     n_averaged: Annotated[int, Field(strict=True, ge=1, le=20)] = 1

@@ -29,3 +29,18 @@ def label_weights(vectors: Floats, targets: Floats, scale: float = SCALE) -> Flo
     sums = targets.T @ vectors
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     return np.ascontiguousarray((scale * sums / np.maximum(norms, 1e-12)).T, dtype=np.float32)
+
+
+def name_evidence(scores: Floats, targets: Floats) -> float:
+    """How far label names agree with the labels of texts, in standard deviations above labels dealt out at random.
+
+    The sum over the texts of the score of the own label, each label's scores centred, against its mean and standard
+    deviation under all permutations of the texts' labels. Zero on average if the names say nothing.
+
+    Args:
+        scores: (N, K) cosines of the texts with the labels' names.
+        targets: (N, K) rows sum to one.
+    """
+    centred, given = scores - scores.mean(axis=0), targets - targets.mean(axis=0)
+    variance = float(((given.T @ given) * (centred.T @ centred)).sum()) / max(len(scores) - 1, 1)
+    return float((given * centred).sum()) / max(variance, 1e-12) ** 0.5

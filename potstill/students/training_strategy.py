@@ -29,7 +29,16 @@ from potstill.students.encoder_training import (
     soft_loss,
 )
 from potstill.students.epoch_rule import EpochRule
-from potstill.students.frozen_head import confirmed_rows, fit_head, label_names_help, says_how_sure, select_head_c
+from potstill.students.frozen_head import (
+    NameRows,
+    confirmed_rows,
+    fit_head,
+    label_names_help,
+    name_anchor,
+    says_how_sure,
+    select_head_c,
+    select_named_head_c,
+)
 from potstill.students.label_head import ZERO_SHOT_SCALE, label_weights
 from potstill.students.logistic_regression import Regression
 from potstill.students.lora import add_lora, merge_lora
@@ -132,16 +141,19 @@ def _fit_frozen_head(
     info: FitInfo,
 ) -> tuple[EncodedBatch, FitInfo]:
     """Fit the head on frozen embeddings; the training rows, with the label names among them if they help."""
-    train, embeddings = split.train, split.embeddings
-    c = strategy.options.c or select_head_c(embeddings, train, strategy)
-    anchor_weights = None
-    if label_names is not None:
-        name_embeddings = _embed(network, label_names, pad_id, strategy)
-        if strategy.options.head == "label":
-            anchor_weights = label_weights(name_embeddings, label_names.targets)
-        elif label_names_help(embeddings, train, name_embeddings, label_names, strategy):
-            embeddings, train = np.concatenate([embeddings, name_embeddings]), train.concat(label_names)
-            info = replace(info, label_name_rows=len(label_names.ids))
+    train, embeddings, anchor_weights = split.train, split.embeddings, None
+    names = None if label_names is None else NameRows(_embed(network, label_names, pad_id, strategy), label_names)
+    c = strategy.options.c
+    if names is not None and strategy.options.head == "label":
+        anchor_weights = label_weights(names.embeddings, names.batch.targets)
+    elif names is not None:
+        anchor = name_anchor(embeddings, train, names, strategy)
+        if label_names_help(embeddings, train, names, anchor, strategy):
+            c = c or select_named_head_c(embeddings, train, names, anchor, strategy)
+            embeddings, train = names.added_to(embeddings, train)
+            anchor_weights, info = anchor, replace(info, label_name_rows=len(names.embeddings))
+    c = c or select_head_c(embeddings, train, strategy)
+    info = replace(info, anchored_at_names=anchor_weights is not None or None)
     _set_head(network, fit_head(embeddings, train, c, strategy, anchor_weights))
     n_validation = 0 if split.validation is None else len(split.validation.ids)
     return train, replace(info, validation_rows=n_validation, c=c)

@@ -12,7 +12,7 @@ from support.tinybert import write_tinybert
 from potstill.errors import BadSpec
 from potstill.students.base import Student, StudentConfig, TrainingData
 from potstill.students.encoder import EncoderStudent
-from potstill.students.label_head import label_weights
+from potstill.students.label_head import label_weights, name_evidence
 from potstill.students.label_names import label_texts, label_to_words
 from potstill.students.logistic_regression import SolverOptions, fit_regression
 from potstill.testing import StudentContract
@@ -101,6 +101,37 @@ def test_label_names_help_a_label_without_rows(tiny: Path) -> None:
         for names in (True, False)
     ]
     assert predictions[0] > 2 * predictions[1]
+
+
+def test_names_that_say_nothing_have_no_evidence() -> None:
+    rng = np.random.default_rng(0)
+    scores, gold = rng.normal(size=(40, 5)).astype(np.float32), np.arange(40) % 5
+    targets = np.eye(5, dtype=np.float32)[gold]
+    shuffled = np.array([name_evidence(scores, targets[rng.permutation(40)]) for _ in range(300)])
+    assert abs(shuffled.mean()) < 0.2
+    assert shuffled.std() == pytest.approx(1, abs=0.15)
+    assert name_evidence(scores + targets, targets) > 4
+    biased = np.array([0, 9, 0, 0, 0], dtype=np.float32)  # near every text
+    assert name_evidence(scores + biased, targets) == pytest.approx(name_evidence(scores, targets), abs=1e-3)
+    assert name_evidence(scores, targets[[0] * 40]) == 0  # one label alone
+
+
+def test_a_head_is_pulled_to_names_that_fit_the_rows_and_an_option_overrules_it(tiny: Path) -> None:
+    words = {"soup kitchen": "soup kitchen", "tennis_match": "tennis match", "BankLoan": "bank loan"}
+    texts = [f"{word} {i}" for word in words.values() for i in range(4)]
+    targets = np.eye(3, dtype=np.float32)[np.repeat([0, 1, 2], 4)]
+
+    def fitted(rows: np.ndarray, **options: object) -> EncoderStudent:
+        return encoder(tiny, mode="frozen", **options).fit(TrainingData(texts, rows))
+
+    assert fitted(targets).fit_info.anchored_at_names
+    assert fitted(targets, anchor_at_names=False).fit_info.anchored_at_names is None
+    wrong = np.roll(targets, 1, axis=1)
+    assert fitted(wrong).fit_info.anchored_at_names is None
+    pulled, plain = (
+        fitted(wrong, anchor_at_names=way, c=0.1).predict_proba(["the soup"])[0, 0] for way in (True, False)
+    )
+    assert pulled > plain
 
 
 def test_pairs_have_no_names(tiny: Path) -> None:
