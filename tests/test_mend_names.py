@@ -61,7 +61,7 @@ ELSEWHERE = {
     ("run/batch_jobs.py", "--give-up-batch"): "said by distill",
     ("api/annotate.py", "--guard-formulas"): "an option of label-errors",
     ("api/annotate.py", "--kind"): "an option of label-errors",
-    ("bundle/entity_bundle.py", "--coverage"): "an option of predict",
+    ("bundle/form_bundle.py", "--coverage"): "an option of predict",
     ("api/annotate.py", "--no-guard-formulas"): "an option of label-errors",
     ("annotation/spreadsheet.py", "--export"): "potstill annotate",
     ("bundle/bundle.py", "--validation"): "distill again",
