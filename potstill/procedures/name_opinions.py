@@ -83,6 +83,7 @@ def refine_until_settled(
             kept = KeptRound(rounds, "given") if len(changed) == rounds else None
         if kept is not None:
             break
+    assert kept is not None  # `_rounds` has no end
     last = kept.round == len(changed)
     found = refined if last else tuple(refine_names(scores, vectors, weights, kept.round))
     return RefinedNames(found, kept, tuple(changed), tuple(agreement))

@@ -7,6 +7,8 @@ Functions of arrays.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,4 +45,4 @@ def name_evidence(scores: Floats, targets: Floats) -> float:
     """
     centred, given = scores - scores.mean(axis=0), targets - targets.mean(axis=0)
     variance = float(((given.T @ given) * (centred.T @ centred)).sum()) / max(len(scores) - 1, 1)
-    return float((given * centred).sum()) / max(variance, 1e-12) ** 0.5
+    return float((given * centred).sum()) / math.sqrt(max(variance, 1e-12))
