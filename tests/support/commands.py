@@ -32,12 +32,17 @@ class Command(Protocol):
     def communicate(self) -> tuple[Any, str]: ...
 
 
+def heed_signals() -> None:
+    """In a child process: heed signals that are ignored in the background of a script, and under nohup."""
+    for each in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
+
+
 def start_command(arguments: Sequence[str], most_bytes: int | None = None) -> Any:
     """Start potstill with these arguments; no file of it may grow beyond `most_bytes`."""
 
     def bounded() -> None:
-        for each in (signal.SIGINT, signal.SIGHUP):  # ignored in the background of a script, and under nohup
-            signal.signal(each, signal.SIG_DFL)
+        heed_signals()
         _limit(most_bytes)
 
     return subprocess.Popen(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.commands import heed_signals
 
 from potstill.bundle.export.export import export
 from potstill.data.pairs import join_pair
@@ -150,7 +151,12 @@ def serve_process(*arguments: object, environment: Mapping[str, str] | None = No
     """`potstill serve` in a process of its own, once it is ready: the process, and the port."""
     command = [sys.executable, "-m", "potstill", "serve", *map(str, arguments), "--port", "0"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        preexec_fn=heed_signals,
     )
     try:
         assert process.stderr is not None
