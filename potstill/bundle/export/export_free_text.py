@@ -16,7 +16,7 @@ import numpy as np
 from potstill.bundle.export.export import EDGE_CASES
 from potstill.bundle.export.export_form import FormChecks, export_form
 from potstill.bundle.export.parity import TOLERANCE
-from potstill.bundle.export.quantize import decide_int8, write_dynamic_int8
+from potstill.bundle.export.quantize import decide_int8, write_weight_int8
 from potstill.bundle.free_text_bundle import FreeTextBundle
 from potstill.bundle.record import BundleRecord, ParityCheck, QuantizationResult
 from potstill.data.task import Task
@@ -58,7 +58,7 @@ def export_free_text(
     comparison = _Comparison(student, some, task.output.metric)
     checks = FormChecks[FreeTextBundle](
         parity=comparison.check_parity,
-        write_int8=lambda exact, target: write_dynamic_int8(exact.folder / exact.graph, target),
+        write_int8=lambda exact, target: write_weight_int8(exact.folder / exact.graph, target),
         accept_int8=comparison.accept_int8 if len(some) else None,
         notes=_notes,
     )

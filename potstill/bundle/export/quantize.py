@@ -29,6 +29,8 @@ MAX_ACCURACY_LOSS, MIN_SPEEDUP = 0.005, 1.1
 TIMED_TEXTS, ROUNDS = 256, 3
 # Texts that ranges are measured on, and as many tokens at most.
 CALIBRATION_TEXTS, CALIBRATION_TOKENS = 64, 1024
+BLOCK_WEIGHTS = 32  # weights that share a scale, where only weights are quantised
+INT8_INPUTS = 4  # accuracy level of `MatMulNBits`: its inputs are rounded to 8 bits, too
 
 
 class GraphBundle(Protocol):
@@ -102,6 +104,29 @@ def write_dynamic_int8(graph: Path, target: Path) -> None:
             quantize_dynamic(plain, target, per_channel=True, weight_type=QuantType.QInt8, reduce_range=True)
     finally:
         root.setLevel(level)
+
+
+def write_weight_int8(graph: Path, target: Path) -> None:
+    """Write the graph whose constant factors are stored in 8-bit blocks, with a scale each.
+
+    What a row gives does not depend on the rows beside it, as it does with a range for a whole batch: inputs are
+    rounded block by block as well.
+    """
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    model = onnx.load(graph)
+    model.graph.ClearField("value_info")
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.setLevel(logging.ERROR)
+    try:
+        quantizer = MatMulNBitsQuantizer(
+            model, bits=8, block_size=BLOCK_WEIGHTS, is_symmetric=True, accuracy_level=INT8_INPUTS
+        )
+        quantizer.process()
+    finally:
+        root.setLevel(level)
+    onnx.save(quantizer.model.model, target)
 
 
 def accept_int8(
