@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from potstill.data.paths import as_path
 from potstill.data.tables import (
     COMPRESSION_SUFFIXES,
     STANDARD_INPUT,
@@ -136,7 +137,7 @@ def _is_object(line: str) -> bool:
 def _as_path(argument: str | Path) -> Path | None:
     """The argument as a path if it exists or looks like one; None if it is a text."""
     if isinstance(argument, Path):
-        return argument.expanduser()
+        return as_path(argument)
     if not isinstance(argument, str):
         raise BadInput(f"A {type(argument).__name__} is not a text.", "Give it to the bundle: load(MODEL).predict(...)")
     if len(argument) > MAX_PATH or not argument.strip(" .") or re.search(r"[\n\r\0]|://", argument):
@@ -144,7 +145,7 @@ def _as_path(argument: str | Path) -> Path | None:
     path = Path(argument)
     suffix = path.suffix.lower()
     if argument.startswith("~"):
-        path = path.expanduser()
+        path = as_path(path)
     try:
         if argument == STANDARD_INPUT or path.exists():
             return path

@@ -10,8 +10,11 @@ from potstill.errors import BadSpec
 
 
 def as_path(given: str | Path) -> Path:
-    """The path, with `~` as the user's folder."""
-    return Path(given).expanduser()
+    """The path, with `~` as the user's folder; of "~$book.xlsx", which names no user, the path as it is."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        return Path(given)
 
 
 def as_text(path: Path) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from potstill.data.paths import as_path
 from potstill.errors import BadInput, MissingWeights, PotstillError, missing_extra, unknown_name
 from potstill.models.downloads.fetch import DOWNLOADS, cache_folder, cached_path, fetch
 from potstill.models.downloads.record import DownloadRecord
@@ -69,7 +70,7 @@ def find_weights(name: str | Path, *, kind: WeightsKind | None = None, download:
         BadInput: the path holds no weights, or weights of another kind.
     """
     text = str(name)
-    path = Path(name).expanduser()
+    path = as_path(name)
     if isinstance(name, str) and name.startswith("hub:"):
         found = _from_hub(name, name.removeprefix("hub:"))
     elif isinstance(name, str) and name in DOWNLOADS and DOWNLOADS[name].kind != "data":

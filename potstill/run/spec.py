@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from potstill.data.label_sets import Separator
+from potstill.data.paths import as_path
 from potstill.data.tables import Format, OnBadRow, Quotes, is_stream
 from potstill.data.task import AnswerMetric, JsonObject, Output, OutputForm, Task, TaskKind
 from potstill.data.toml_file import read_toml
@@ -286,7 +287,7 @@ class Spec(Options):
 
 def _beside(toml: Path, name: str) -> str:
     """A data file that a TOML file names, relative to its folder; standard input stays."""
-    return name if is_stream(name) else str(toml.parent / Path(name).expanduser())
+    return name if is_stream(name) else str(toml.parent / as_path(name))
 
 
 def teacher_backbone(teacher: ComponentSpec, form: OutputForm | None = None) -> ComponentSpec:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.data.near_duplicates import hash_texts, normalise
+from potstill.data.paths import as_path
 from potstill.data.pool import Pool, PoolOptions, build_pool
 from potstill.data.pool.splits import balanced_sample
 from potstill.data.task import Task
@@ -158,11 +159,11 @@ def _sources(spec: StudyDataSpec, folder: Path) -> tuple[dict[str, Path], str]:
             )
         return {"train": cached / "train.csv", "test": cached / "test.csv"}, spec.sample
     if spec.folder is not None:
-        parts = _find_parts(folder / spec.folder.expanduser())
+        parts = _find_parts(folder / as_path(spec.folder))
         return parts, str(spec.folder)
     files = {"data": spec.file} if spec.file else {"train": spec.train}
     files |= {"validation": spec.validation, "pool": spec.pool, "test": spec.test}
-    paths = {part: folder / path.expanduser() for part, path in files.items() if path is not None}
+    paths = {part: folder / as_path(path) for part, path in files.items() if path is not None}
     return paths, str(spec.file or spec.train)
 
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.data.paths import as_text, folder_name, utf8_folder
+from potstill.api.init import init
+from potstill.data.paths import as_path, as_text, folder_name, utf8_folder
 from potstill.errors import BadSpec
+from potstill.run.inputs import read_inputs
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,12 @@ def test_a_name_that_is_not_utf8_is_text_with_a_mark_and_no_folder_of_models() -
     assert as_text(Path("café.csv")) == "café.csv"
     with pytest.raises(BadSpec, match="not UTF-8"):
         utf8_folder(odd)
+
+
+def test_a_tilde_that_names_no_user_is_part_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert as_path("~") == Path.home()
+    assert as_path("~$book.csv") == Path("~$book.csv")
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"the thing {i} broke,{'ab'[i % 2]}\n" for i in range(20))
+    Path("~$book.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    assert read_inputs(init("~$book.csv").file, None, {}).source == "~$book.csv"

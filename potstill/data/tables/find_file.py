@@ -6,6 +6,7 @@ import glob
 from difflib import get_close_matches
 from pathlib import Path
 
+from potstill.data.paths import as_path
 from potstill.data.tables.formats import COMPRESSION_SUFFIXES, FILE_FORMATS, SUFFIXES
 from potstill.errors import BadData
 
@@ -26,7 +27,7 @@ def check_path(given: str | Path) -> Path:
     Raises:
         BadData: it is none; the hint names files of a similar name, or what is in a folder.
     """
-    path = Path(given).expanduser()
+    path = as_path(given)
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

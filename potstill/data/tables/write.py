@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.data.atomic import atomic_file
+from potstill.data.paths import as_path
 from potstill.data.printable import guarded_cell
 from potstill.data.tables.base import JsonText, OutputRow
 from potstill.data.tables.output_dialect import OutputDialect, dialect_for
@@ -44,7 +45,7 @@ def write_table(
         DiskError: the disk is full, or nothing may be written there.
         MissingExtra: a Parquet file without pyarrow.
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     if path.suffix.lower() not in WRITABLE:
         raise BadData(f"{path.name} cannot be written.", f"End its name in one of {', '.join(WRITABLE)}.")
     if not path.parent.is_dir():
