@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from potstill.data.atomic import atomic_file
 from potstill.data.paths import folder_name, utf8_folder
 from potstill.data.task import DescriptionRequest, content_key
-from potstill.data.toml_file import quoted
+from potstill.data.toml_file import comment, quoted
 from potstill.errors import BadSpec, SpendingDeclined
 from potstill.ledger.prices import micros_to_usd
 from potstill.run.describe_labels import LabelDescriptions, check_describes, describe_labels, description_requests
@@ -103,7 +103,7 @@ def insert_descriptions(toml: str, descriptions: Mapping[str, str], teacher: str
     written = {label: text for label, text in descriptions.items() if text}
     rows = [f"{quoted(label)} = {quoted(text)}" for label, text in written.items()]
     if rows:
-        rows.insert(0, f"# Written by {teacher}: correct them.")
+        rows.insert(0, f"# Written by {comment(teacher)}: correct them.")
     lines = toml.removesuffix("\n").split("\n")
     at = next((number for number, line in enumerate(lines) if _HEADER.match(line)), None)
     if at is None:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from potstill.data.atomic import atomic_file
 from potstill.data.paths import as_text
-from potstill.data.printable import escape_controls
 from potstill.data.tables import WITH_HEADER, guess_of, is_stream
 from potstill.data.task import JsonObject, Task
-from potstill.data.toml_file import quoted
+from potstill.data.toml_file import comment, quoted
 from potstill.errors import BadSpec
 from potstill.evaluation.text2text.answer_metrics import METRIC_NAMES
 from potstill.ledger.prices import parse_usd
@@ -91,14 +90,14 @@ def _data_lines(order: RunInputs) -> Iterator[str]:
         if name in given or name not in found:
             continue
         guess = guess_of(order.guesses, name)
-        why = about if guess is None else f"guessed: {guess.reason}; {about}"
+        why = about if guess is None else f"guessed: {comment(guess.reason)}; {about}"
         mark = "# " if guess is None and name in COMMENTED else ""
         yield f"{mark}{name} = {quoted(found[name])}  # {why}"
     for name, value in {**given, **order.columns}.items():
         guess = None if name in given else guess_of(order.guesses, name)
-        yield f"{name} = {quoted(value)}" + (f"  # guessed: {guess.reason}" if guess else "")
+        yield f"{name} = {quoted(value)}" + (f"  # guessed: {comment(guess.reason)}" if guess else "")
     if (no_label := guess_of(order.guesses, "label")) is not None and not no_label.value:
-        yield f'# label = "COLUMN"  # guessed: none, {no_label.reason}'
+        yield f'# label = "COLUMN"  # guessed: none, {comment(no_label.reason)}'
     if "missing" not in given:
         yield MISSING
 
@@ -151,7 +150,7 @@ kind = {quoted(task.kind)}  # one text and one label (single), two texts (pair),
 {"" if form == "free" else DESCRIPTIONS.format(descriptions)}
 [data]
 file = {quoted(files[0] if len(files) == 1 else list(files))}  # or: train = "...", pool = "...", test = "..."
-{chr(10).join(map(escape_controls, _data_lines(order)))}
+{chr(10).join(_data_lines(order))}
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 

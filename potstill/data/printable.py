@@ -45,4 +45,9 @@ def escape_controls(text: str, *, colours: bool = False) -> str:
 
 def printable_json(value: object) -> str:
     """Indented JSON without control characters, half characters and marks of direction: they are written as escapes."""
-    return _CONTROLS.sub(lambda at: f"\\u{ord(at[0]):04x}", json.dumps(value, ensure_ascii=False, indent=2))
+    return escaped_json(value, indent=2)
+
+
+def escaped_json(value: object, *, indent: int | None = None) -> str:
+    """JSON whose control characters, half characters and marks of direction are escapes of four digits."""
+    return _CONTROLS.sub(lambda at: f"\\u{ord(at[0]):04x}", json.dumps(value, ensure_ascii=False, indent=indent))

@@ -1,12 +1,12 @@
-"""Reads a TOML file, and writes its strings; what is no TOML is named in one sentence."""
+"""Reads a TOML file, and writes its strings and comments; what is no TOML is named in one sentence."""
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from potstill.data.printable import escape_controls, escaped_json
 from potstill.errors import BadSpec
 
 
@@ -34,5 +34,10 @@ def read_toml(path: Path, mend: str) -> dict[str, Any]:
 
 
 def quoted(value: object) -> str:
-    """A string, number or list as TOML writes it; strings are basic strings."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A string, number or list as TOML writes it, on one line; strings are basic strings without control characters."""
+    return escaped_json(value)
+
+
+def comment(text: str) -> str:
+    """Text from elsewhere as a TOML comment can hold it: one line without control characters."""
+    return escape_controls(text.replace("\r", "\\r").replace("\n", "\\n"))

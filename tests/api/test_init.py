@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 from support.tables import workbook
 
 from potstill.api.init import init
-from potstill.errors import BadSpec
+from potstill.data.printable import escape_controls
+from potstill.errors import BadData, BadSpec
 from potstill.run.inputs import read_inputs
 
 ROWS = [(f"the thing {i} broke, and I wait", "ab"[i % 2]) for i in range(30)]
@@ -47,3 +52,38 @@ def test_the_toml_file_shows_what_was_guessed_and_reads_the_same_rows(tmp_path: 
         assert f"# guessed: {guess.reason}" in line
         assert guess.key in data
     assert "\x1b" not in text
+
+
+odd_names = st.text(min_size=1, max_size=12) | st.text(
+    "\x1b\x07\x9b\x7f\r\n\t\u202e\u2028\\\"'#=~ab", min_size=1, max_size=12
+)
+HOSTILE = 'a\x1b[2J\x9b\u202e\\"'
+
+
+@settings(max_examples=40)
+@given(odd_names, odd_names, odd_names, odd_names)
+@example(HOSTILE, HOSTILE, f"{HOSTILE} y", f"{HOSTILE} s")
+@example("~$book", "text", "la\n[data]", "third")
+def test_any_name_that_is_read_is_the_same_name_in_the_toml_file(file: str, text: str, label: str, split: str) -> None:
+    assume(len({text, label, split}) == 3)
+    rows = [
+        {text: f"the thing {i} broke", label: f"{label} {i % 2}", split: "test" if i % 5 else label} for i in range(30)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{file}.jsonl"
+        try:
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        except (OSError, ValueError):
+            return  # no file can have such a name
+        try:
+            inputs = read_inputs(path, None, {"budget": 1})
+        except (BadData, BadSpec):
+            return
+        written = init(path).file.read_text(encoding="utf-8")
+        toml = tomllib.loads(written)
+        assert toml["data"]["file"] == path.name
+        assert toml["task"]["name"] == inputs.name
+        assert toml["task"]["labels"] == list(inputs.task.labels)
+        assert inputs.columns.items() <= toml["data"].items()
+        assert escape_controls(written) == written
+        assert read_inputs(path.with_name("potstill.toml"), None, {}).pool.key == inputs.pool.key
