@@ -95,6 +95,11 @@ class LabelIssueReport:
         return replace(self, file=path, n_guarded=n_guarded)
 
 
+def can_find_label_errors(subset: Subset, task: Task) -> bool:
+    """Whether `find_label_errors` works on a labelled subset: its task has one label a text, and it has enough rows."""
+    return task.kind in ("single", "pair") and len(subset.texts) >= MIN_TEXTS and len(np.unique(subset.gold)) > 1
+
+
 def find_label_errors(
     subset: Subset, task: Task, *, student: str = BASELINE_STUDENT, seed: int = 0
 ) -> LabelIssueReport:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
 
-UNCHECKED = {"entities": "marked entities", "free": "answers in words"}  # by the form of a task's answers
 JSON = ".json"  # Label Studio's; every other suffix is a table
 
 
@@ -167,13 +166,14 @@ def label_errors(
         MissingExtra: cleanlab is not installed.
     """
     from potstill.annotation.label_errors import find_label_errors
+    from potstill.data.task import ANSWERS
     from potstill.run.inputs import read_inputs, spec_overrides
 
     given = spec_overrides(None, None, 1, {**options, "test_share": 0, "validation_share": 0})
     order = read_inputs(data, None, given)
     if order.task.form is not None:
         raise BadSpec(
-            f"Labels are checked, and these data have {UNCHECKED[order.task.form]}.",
+            f"Labels are checked, and these data have {ANSWERS[order.task.form]}.",
             "To check a column of labels: --kind single --label COLUMN",
         )
     found = find_label_errors(order.pool.labelled("train"), order.task, student=student, seed=seed)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from potstill.api.table_options import SEVERAL, TableOptions
 from potstill.data.paths import as_path, as_path_or_none, is_paths
-from potstill.errors import BadSpec
+from potstill.errors import BadSpec, ErrorT, UnknownPrice
 
 if TYPE_CHECKING:
     from potstill.data.task import JsonObject
     from potstill.models.downloads.catalogue import Download
     from potstill.run import ProgressReporter
     from potstill.run.describe_labels import LabelDescriptions
+    from potstill.run.inputs import RunInputs
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,19 @@ class InitOptions(TableOptions, total=False):
 
 @dataclass(frozen=True)
 class InitResult:
-    """The file that `init` wrote, its guesses, and a teacher's descriptions of the labels if they were asked for."""
+    """What `init` did.
+
+    Attributes:
+        file: the TOML file.
+        sentences: the guesses that are written there; none about a file that was there.
+        described: a teacher's descriptions of the labels, if they were asked for.
+        can_check_labels: `label-errors` can check the labels.
+    """
 
     file: Path
     sentences: tuple[str, ...]
     described: LabelDescriptions | None = None
+    can_check_labels: bool = False
 
     def to_json(self) -> JsonObject:
         """The file, the guesses and the descriptions."""
@@ -113,9 +122,9 @@ class InitResult:
         lines = [*self.sentences, ""] if self.sentences else []
         if self.described is not None:
             lines += [*_described_lines(self.described), ""]
-        check = f"Labels that are probably wrong: potstill label-errors {self.file}"
+        check = [f"Labels that are probably wrong: potstill label-errors {self.file}"] if self.can_check_labels else []
         wrote = f"Wrote {self.file}." if self.sentences or self._is_new else f"{self.file} stays as it is."
-        return "\n".join([*lines, f"{wrote} Look it over, then: potstill distill {self.file}", check])
+        return "\n".join([*lines, f"{wrote} Look it over, then: potstill distill {self.file}", *check])
 
     @property
     def _is_new(self) -> bool:
@@ -154,15 +163,17 @@ def init(
     """Read a data file and write a potstill.toml with guessed columns, labels and splits, and the options given here.
 
     With --describe the teacher also writes a sentence about each label that has none, from the names of the labels and
-    a few texts, for at most the budget. You see them, and correct them in the file. A potstill.toml gets them in place.
+    a few texts, for at most the budget and beside what `distill` spends later. You see them, and correct them in the
+    file. A potstill.toml gets them in place. If this fails, no file is written; the same command goes on.
 
     Raises:
         BadData: the file cannot be read, or has no text column.
-        BadSpec: the TOML file exists already, or the teacher describes no labels.
+        BadSpec: the TOML file exists already, the teacher describes no labels, or the task has none.
         SpendingDeclined: the user said no.
     """
-    from potstill.api.init_descriptions import describe_in_file
-    from potstill.api.init_template import write_spec_template
+    from potstill.api.init_descriptions import describe_in_file, describe_in_toml
+    from potstill.api.init_template import spec_template
+    from potstill.data.atomic import atomic_file
     from potstill.run.inputs import read_inputs, spec_overrides
 
     describe, agreed = options.pop("describe", False), options.pop("yes", False)
@@ -174,15 +185,35 @@ def init(
     if describe and teacher is None:
         raise BadSpec("Descriptions are written by a teacher, and none is named.", "Add --teacher local:qwen-1.5b.")
     files = [as_path(data)] if isinstance(data, str | Path) else [as_path(each) for each in data]
-    overrides, sentences = spec_overrides(teacher, None, budget, options), list[str]()
+    overrides = spec_overrides(teacher, None, budget, options)
     if len(files) == 1 and files[0].suffix == ".toml":
         if not describe:
             raise BadSpec(f"{files[0]} is a TOML file already.", "Give the table, or add --describe.")
-        file = files[0]
-    else:
-        file, sentences = write_spec_template(files, as_path_or_none(out), overrides, force=bool(force))
-        overrides = {name: overrides[name] for name in ("teacher", "budget") if name in overrides}
-    described = None
-    if describe:
-        described = describe_in_file(file, read_inputs(file, None, overrides), reporter, agreed)
-    return InitResult(file, tuple(sentences), described)
+        if out is not None:
+            raise BadSpec("A TOML file gets its descriptions in place.", "Leave --out out, or give it a copy.")
+        inputs = read_inputs(files[0], None, overrides)
+        return InitResult(files[0], (), describe_in_file(files[0], inputs, reporter, agreed), _can_check(inputs))
+    template = spec_template(files, as_path_or_none(out), overrides, force=bool(force))
+    toml, inputs, described = template.toml, template.inputs, None
+    with atomic_file(template.file) as path:  # a place that cannot be written is refused before money is spent
+        if describe:
+            try:
+                toml, described = describe_in_toml(toml, inputs, reporter, agreed)
+            except (BadSpec, UnknownPrice) as error:
+                raise _with_file(error) from None
+        path.write_text(toml, encoding="utf-8")
+    return InitResult(template.file, inputs.messages, described, _can_check(inputs))
+
+
+def _with_file(error: ErrorT) -> ErrorT:
+    """The error; if its hint names a table of the TOML file, with how there comes to be one."""
+    if "[" not in error.hint:
+        return error
+    hint = f"{error.hint.removesuffix('.')}, in the file that init writes without --describe."
+    return type(error)(error.message, hint)
+
+
+def _can_check(inputs: RunInputs) -> bool:
+    from potstill.annotation.label_errors import can_find_label_errors
+
+    return inputs.task.form is None and can_find_label_errors(inputs.pool.labelled("train"), inputs.task)

@@ -14,7 +14,14 @@ from potstill.data.task import DescriptionRequest, content_key
 from potstill.data.toml_file import comment, quoted
 from potstill.errors import BadSpec, SpendingDeclined
 from potstill.ledger.prices import micros_to_usd
-from potstill.run.describe_labels import LabelDescriptions, check_describes, describe_labels, description_requests
+from potstill.reports.text import usd
+from potstill.run.describe_labels import (
+    LabelDescriptions,
+    check_describes,
+    check_has_labels,
+    describe_labels,
+    description_requests,
+)
 from potstill.run.inputs import RunInputs
 from potstill.run.open_teacher import open_teacher
 from potstill.run.run import Run
@@ -31,31 +38,45 @@ _HEADER = re.compile(r"^\s*\[\s*task\s*\.\s*descriptions\s*\]")
 def describe_in_file(
     file: Path, inputs: RunInputs, reporter: ProgressReporter | None, agreed: bool
 ) -> LabelDescriptions:
-    """Let the spec's teacher describe the labels that have no description, and write the sentences into the TOML file.
+    """`describe_in_toml` of a file, in place."""
+    before = file.read_text(encoding="utf-8-sig")
+    after, found = describe_in_toml(before, inputs, reporter, agreed)
+    if after != before:
+        with atomic_file(file) as path:
+            path.write_text(after, encoding="utf-8")
+    return found
+
+
+def describe_in_toml(
+    toml: str, inputs: RunInputs, reporter: ProgressReporter | None, agreed: bool
+) -> tuple[str, LabelDescriptions]:
+    """Let the spec's teacher describe the labels that have no description, and write the sentences into the TOML text.
+
+    What was bought is stored in a run of its own: if this is stopped, the same call buys only what is missing.
 
     Raises:
-        BadSpec: the teacher describes no labels, or the file has its descriptions elsewhere than in a table.
+        BadSpec: the task has no labels, the teacher describes none, or the text has its descriptions elsewhere than in
+            a table.
         SpendingDeclined: the user said no.
         MoneyError: the budget does not suffice for one description.
     """
     spec, task = inputs.spec, inputs.task
     assert spec.teacher is not None  # the caller takes it from the command
+    check_has_labels(task)
     check_describes(spec.teacher.name, teacher_kind(spec.teacher.kind).capabilities)
     planned = open_teacher(spec, task, spec.teacher)
     check_describes(planned.name, planned.capabilities)
     requests = description_requests(task, inputs.pool, spec.seed)
     if not requests:
-        return LabelDescriptions(planned.name, {}, (), 0.0)
-    text = file.read_text(encoding="utf-8-sig")
-    insert_descriptions(text, {each.label: "so" for each in requests}, planned.name)  # refused before it costs anything
+        return toml, LabelDescriptions(planned.name, {}, (), 0.0)
+    insert_descriptions(toml, {each.label: "so" for each in requests}, planned.name)  # refused before it costs anything
     _confirm_spending(planned, inputs, requests, reporter, agreed)
     digest = content_key(spec.identity(), inputs.pool.key, task.key)[:8]
     folder = utf8_folder(Path("runs") / f"{folder_name(inputs.name)}-descriptions-{digest}")
     with Run.open(folder, spec, task, inputs.pool, reporter) as run:
         found = describe_labels(run, run.teacher(), requests)
-    with atomic_file(file) as path:
-        path.write_text(insert_descriptions(text, found.descriptions, found.teacher), encoding="utf-8")
-    return found
+    paid = f"{found.teacher} for ${found.usd:.4f}, beside the budget"
+    return insert_descriptions(toml, found.descriptions, paid), found
 
 
 def _confirm_spending(
@@ -77,7 +98,8 @@ def _confirm_spending(
         return
     reporter.info(
         f"Letting {teacher.name} describe {len(requests)} labels costs ${micros_to_usd(low):.4f} to "
-        f"${micros_to_usd(high):.4f}; the budget is ${micros_to_usd(inputs.spec.limit_micros):.2f}."
+        f"${micros_to_usd(high):.4f}, at most {usd(micros_to_usd(inputs.spec.limit_micros))}: it is paid beside the "
+        "budget, which distill can spend in full later."
     )
     redacts = bool(inputs.spec.teacher and inputs.spec.teacher.options.get("redact"))
     how = "addresses and numbers taken out" if redacts else "as they are (--redact mends it)"
@@ -87,7 +109,7 @@ def _confirm_spending(
         raise SpendingDeclined("Nothing was asked and nothing was spent.", "Add --yes to go on without a question.")
 
 
-def insert_descriptions(toml: str, descriptions: Mapping[str, str], teacher: str) -> str:
+def insert_descriptions(toml: str, descriptions: Mapping[str, str], author: str) -> str:
     """The TOML text with these descriptions in its table; all else stays as it is.
 
     Comments that hold the place of a label's description give way to it.
@@ -95,7 +117,7 @@ def insert_descriptions(toml: str, descriptions: Mapping[str, str], teacher: str
     Args:
         toml: a spec.
         descriptions: label -> one sentence; empty ones are left out.
-        teacher: who wrote them.
+        author: who wrote them, and for how much.
 
     Raises:
         BadSpec: the descriptions of the file are written in another way than as a table of their own.
@@ -103,7 +125,7 @@ def insert_descriptions(toml: str, descriptions: Mapping[str, str], teacher: str
     written = {label: text for label, text in descriptions.items() if text}
     rows = [f"{quoted(label)} = {quoted(text)}" for label, text in written.items()]
     if rows:
-        rows.insert(0, f"# Written by {comment(teacher)}: correct them.")
+        rows.insert(0, f"# Written by {comment(author)}: correct them.")
     lines = toml.removesuffix("\n").split("\n")
     at = next((number for number, line in enumerate(lines) if _HEADER.match(line)), None)
     if at is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from potstill.data.atomic import atomic_file
 from potstill.data.paths import as_text
 from potstill.data.tables import WITH_HEADER, guess_of, is_stream
 from potstill.data.task import JsonObject, Task
@@ -49,10 +49,23 @@ FIRST_TEXTS = f"""# cold_start = "{DEFAULT_COLD_START}"  # annotate, allocate: t
 MISSING = '# missing = ["nan", "N/A"]  # words in a label cell that mean: no label; without this line the usual ones'
 
 
-def write_spec_template(
-    data: Sequence[Path], out: Path | None, overrides: JsonObject, *, force: bool
-) -> tuple[Path, list[str]]:
-    """Write the TOML file for `data`, one file or several; return its path and the guesses, in sentences.
+@dataclass(frozen=True)
+class SpecTemplate:
+    """A TOML file before it is written.
+
+    Attributes:
+        file: where it belongs.
+        toml: its text.
+        inputs: the run it describes, as read from the data.
+    """
+
+    file: Path
+    toml: str
+    inputs: RunInputs
+
+
+def spec_template(data: Sequence[Path], out: Path | None, overrides: JsonObject, *, force: bool) -> SpecTemplate:
+    """The TOML file for `data`, one file or several.
 
     `overrides` are the options of the command as a spec has them.
 
@@ -75,9 +88,7 @@ def write_spec_template(
     files = [path.name if path.absolute().parent == beside else str(path.absolute()) for path in data]
     if odd := next((name for name in files if as_text(Path(name)) != name), None):
         raise BadSpec(f"The name {odd!r} is not UTF-8, and a TOML file cannot hold it.", "Rename the file.")
-    with atomic_file(out) as path:
-        path.write_text(_toml(order, files, budget), encoding="utf-8")
-    return out, [*order.messages]
+    return SpecTemplate(out, _toml(order, files, budget), order)
 
 
 def _data_lines(order: RunInputs) -> Iterator[str]:

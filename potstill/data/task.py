@@ -20,6 +20,7 @@ OutputForm = Literal["entities", "free"]
 AnswerState = Literal["ok", "unparsable", "refused", "failed"]
 Split = Literal["train", "validation", "test", "pool"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+ANSWERS: Mapping[OutputForm, str] = {"entities": "marked entities", "free": "answers in words"}
 ScoreMethod = Literal["gold", "scored", "logprobs", "votes", "stated", "one-hot"]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from potstill.data.pool import Pool
-from potstill.data.task import DescriptionRequest, LabelledText, Task
+from potstill.data.task import ANSWERS, DescriptionRequest, LabelledText, Task
 from potstill.errors import BadSpec, BudgetExceeded
 from potstill.ledger.prices import micros_to_usd
 from potstill.run.run import Run
@@ -57,12 +57,22 @@ def description_requests(task: Task, pool: Pool, seed: int) -> list[DescriptionR
     return requests
 
 
+def check_has_labels(task: Task) -> None:
+    """Raise BadSpec if the task has no labels to describe."""
+    if task.form is not None:
+        mend = "describe the types" if task.labels else "write an instruction"
+        raise BadSpec(
+            f"Labels are described, and these data have {ANSWERS[task.form]}.",
+            f"Leave --describe out, and {mend} in the file.",
+        )
+
+
 def check_describes(name: str, capabilities: TeacherCapabilities) -> None:
     """Raise BadSpec if the teacher, or all of its kind, write no descriptions."""
     if not capabilities.describes_labels:
         raise BadSpec(
             f"The teacher {name!r} writes no descriptions of labels.",
-            "Take --teacher local:qwen-1.5b, openai:MODEL or anthropic:MODEL, in a task of labels.",
+            "Take --teacher local:qwen-1.5b, openai:MODEL or anthropic:MODEL",
         )
 
 

@@ -12,9 +12,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from support.tables import workbook
 
+from potstill.api.annotate import label_errors
 from potstill.api.init import init
 from potstill.data.printable import escape_controls
-from potstill.errors import BadData, BadSpec
+from potstill.errors import BadData, BadSpec, PotstillError
 from potstill.run.inputs import read_inputs
 
 ROWS = [(f"the thing {i} broke, and I wait", "ab"[i % 2]) for i in range(30)]
@@ -52,6 +53,33 @@ def test_the_toml_file_shows_what_was_guessed_and_reads_the_same_rows(tmp_path: 
         assert f"# guessed: {guess.reason}" in line
         assert guess.key in data
     assert "\x1b" not in text
+
+
+NEXT = {
+    "single": ("text,label\n" + "".join(f"{t!r},{y}\n".replace("'", '"') for t, y in ROWS), {}, True),
+    "pair": ("text,text_b,label\n" + "".join(f"first {i},second {i},{'ab'[i % 2]}\n" for i in range(30)), {}, True),
+    "one label, and few": ("text,label\n" + "".join(f"thing {i},{'ab'[i % 2]}\n" for i in range(8)), {}, False),
+    "several": (
+        "text,label\n" + "".join(f"thing {i},{'a|b' if i % 2 else 'b'}\n" for i in range(30)),
+        {"kind": "multi"},
+        False,
+    ),
+    "answers": ("text,answer\n" + "".join(f"thing {i},one says {i}\n" for i in range(30)), {"form": "free"}, False),
+}
+
+
+@pytest.mark.parametrize("name", NEXT)
+def test_label_errors_is_the_next_step_where_it_works(tmp_path: Path, name: str) -> None:
+    content, options, works = NEXT[name]
+    path = tmp_path / "data.csv"
+    path.write_text(content, encoding="utf-8")
+    written = init(path, **options)
+    assert ("label-errors" in written.to_text()) == works
+    if works:
+        assert label_errors(written.file).n_checked
+    else:
+        with pytest.raises(PotstillError):
+            label_errors(written.file)
 
 
 odd_names = st.text(min_size=1, max_size=12) | st.text(

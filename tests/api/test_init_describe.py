@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from support.chat_server import FakeServer, Fault
 
 from potstill import cli
 from potstill.api.init import init
 from potstill.api.init_descriptions import insert_descriptions
 from potstill.data.pool import Pool
 from potstill.data.task import DescriptionRequest, LabelledText, Task
-from potstill.errors import BadSpec, BudgetExceeded
+from potstill.errors import BadSpec, BudgetExceeded, DiskError, PotstillError
 from potstill.run.describe_labels import TEXTS_SHOWN, description_requests
 from potstill.teachers.description_prompts import (
     clean_description,
@@ -65,7 +66,7 @@ def test_a_teacher_describes_the_labels_within_the_budget_and_the_user_sees_what
     assert described["simulated"]
     after = tickets.read_text(encoding="utf-8")
     assert tomllib.loads(after)["task"]["descriptions"] == described["descriptions"]
-    assert "# Written by replay: correct them." in after
+    assert f"# Written by replay for ${described['usd']:.4f}, beside the budget: correct them." in after
     (run,) = Path("runs").glob("tickets-descriptions-*")
     spent = json.loads(CliRunner().invoke(cli.app, ["ledger", str(run), "--json"]).stdout)
     assert spent["charged_usd"] == pytest.approx(described["usd"])
@@ -84,6 +85,50 @@ def test_a_teacher_that_writes_no_descriptions_is_refused_before_anything_is_spe
     with pytest.raises(BadSpec, match="TOML file already"):
         init(tickets)
     assert not Path("runs").exists()
+
+
+def test_a_task_without_labels_has_none_to_describe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spans = [{"start": 10, "end": 15, "type": "city"}]
+    marked = [{"text": f"I live in Paris {i}", "entities": spans} for i in range(30)]
+    answered = [{"text": f"what is {i} and one", "answer": f"it is {i + 1}"} for i in range(30)]
+    for rows, mends in ((marked, {}), (answered, {"form": "free"})):
+        data = tmp_path / "data.jsonl"
+        data.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        with pytest.raises(BadSpec, match=r"Labels are described, and these data have .* Leave --describe out"):
+            init(data, teacher="openai:gpt-4o-mini", describe=True, yes=True, **mends)
+        assert list(tmp_path.iterdir()) == [data]
+        init(data, teacher="openai:gpt-4o-mini", force=True, **mends).file.unlink()
+
+
+def test_what_was_bought_before_a_failure_is_kept_and_the_same_command_goes_on(tickets: Path) -> None:
+    data = tickets.with_name("tickets.csv")
+    tickets.unlink()
+    command = ["init", str(data), "--describe", "--yes", "-t", "openai:m", "--usd-per-hour", "1"]
+    with pytest.raises(BadSpec, match=r"needs the option 'file'. .* in the file that init writes without --describe\."):
+        init(data, describe=True, teacher="replay")
+    assert not tickets.exists()
+    with FakeServer(writes='{"texts": ["Whatever it is about."]}', by_number={1: Fault(401)}) as server:
+        command += ["--base-url", server.url]
+        stopped = CliRunner().invoke(cli.app, command)
+        assert isinstance(stopped.exception, PotstillError)
+        assert not tickets.exists()
+        assert len(server.seen) == 2
+        found = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+        assert len(server.seen) == 3
+    assert set(tomllib.loads(tickets.read_text(encoding="utf-8"))["task"]["descriptions"]) == {"card_arrival", "top_up"}
+    assert "it is paid beside the budget" in found.output
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_spent(tickets: Path) -> None:
+    data = tickets.with_name("tickets.csv")
+    with FakeServer(writes='{"texts": ["Whatever it is about."]}') as server:
+        options = {"teacher": "openai:m", "base_url": server.url, "usd_per_hour": 1, "describe": True, "yes": True}
+        with pytest.raises(DiskError):
+            init(data, out=data / "potstill.toml", **options)
+        with pytest.raises(BadSpec, match="in place"):
+            init(tickets, out="other.toml", **options)
+        assert not server.seen
 
 
 def test_the_named_teacher_is_written_into_the_file(tickets: Path) -> None:
