@@ -17,7 +17,8 @@ OLD_FP32, OLD_INT8 = "model.onnx", "model.int8.onnx"
 TRANSFORMERS_WEIGHTS = "model.safetensors"
 # What other programs need beside graph and tokenizer, and what only transformers itself needs.
 CONFIG_FILES = ("config.json", "tokenizer_config.json")
-TRANSFORMERS_FILES = (*CONFIG_FILES, TRANSFORMERS_WEIGHTS)
+GENERATION_CONFIG = "generation_config.json"  # of students that answer in words
+TRANSFORMERS_FILES = (*CONFIG_FILES, GENERATION_CONFIG, TRANSFORMERS_WEIGHTS)
 MAX_PARTS = 2  # of a file's path: a folder and a name
 
 Precision = Literal["fp32", "int8"]

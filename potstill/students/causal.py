@@ -267,13 +267,18 @@ class CausalStudent(FreeTextStudent):
         return student
 
     def export(self, folder: Path) -> ExportedGraph:
-        """Write `model.onnx`, a step of decoding with keys and values as inputs and outputs, and `tokenizer.json`."""
+        """Write `model.onnx`, a step of decoding with keys and values as inputs and outputs, and `tokenizer.json`.
+
+        Beside them are the weights and configurations that transformers loads.
+        """
         from potstill.students.torch_onnx import write_decoder_onnx
+        from potstill.students.transformers_writing import save_writer_for_transformers
 
         network, tokenizer = self._loaded()
         self._check_size(network)
-        write_decoder_onnx(to_cpu(network), folder / "model.onnx")
-        (folder / "tokenizer.json").write_text(tokenizer.tokenizer, encoding="utf-8")
+        network = to_cpu(network)
+        write_decoder_onnx(network, folder / "model.onnx")
+        save_writer_for_transformers(network.model, tokenizer.tokenizer, tokenizer.prompt, folder)
         return ExportedGraph("prompts", tokenizer.prompt, quantizable=True)
 
     # --- private -----------------------------------------------------------------------------------------------

@@ -98,11 +98,33 @@ def test_a_slim_copy_and_each_graph_answer_the_same(run: DistillResult, tmp_path
     copied = export(run.folder, tmp_path / "copy", slim=True)
     assert isinstance(copied.bundle, FreeTextBundle)
     assert copied.bundle.predict([TEXT]) == ["food money"]
+    assert "generation_config.json" in copied.files
+    assert "model.safetensors" not in copied.files
+    assert copied.bundle.record.transformers_difference is None
+    assert "transformers" not in (copied.folder / "README.md").read_text(encoding="utf-8")
     exact: Any = potstill.load(run.folder, graph="fp32", verify=True)
     assert exact.summary()["precision"] == "fp32"
     (copied.folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RunNotFound):
         potstill.load(copied.folder)
+
+
+def test_transformers_generates_the_same_from_the_folder(run: DistillResult, bundle: FreeTextBundle) -> None:
+    from transformers import pipeline
+
+    exact: Any = potstill.load(run.folder, graph="fp32")
+    texts = [text for text, _ in answered_texts(12, seed=7)]
+    write = pipeline("text-generation", str(bundle.folder))
+    found = write(texts, return_full_text=False, batch_size=4)  # type: ignore[call-overload]
+    assert [each[0]["generated_text"].strip() for each in found] == exact.predict(texts)
+    assert bundle.record.transformers_difference is not None
+    assert bundle.record.transformers_difference < 1e-3
+    long = write.tokenizer(f"{TEXT} " * 20, truncation=True)["input_ids"]  # type: ignore[misc]
+    assert long == bundle.preprocessor.encode([f"{TEXT} " * 20])[0].tolist()
+    card = (bundle.folder / "README.md").read_text(encoding="utf-8")
+    assert 'pipeline("text-generation", "this-folder")' in card
+    assert 'library_name: "transformers"' in card
+    assert "classif" not in card
 
 
 def test_files_get_an_answer_a_row(run: DistillResult, tmp_path: Path) -> None:

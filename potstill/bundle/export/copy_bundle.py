@@ -13,7 +13,7 @@ from pathlib import Path
 from potstill.bundle.bundle import TRY_OUT_TEXTS
 from potstill.bundle.export.fold_calibration import fold_calibration
 from potstill.bundle.export.model_card import CARD_FILE, write_model_card
-from potstill.bundle.layout import CONFIG_FILES, FP32, INT8, OLD_FP32, OLD_INT8, TRANSFORMERS_WEIGHTS
+from potstill.bundle.layout import CONFIG_FILES, FP32, GENERATION_CONFIG, INT8, OLD_FP32, OLD_INT8, TRANSFORMERS_WEIGHTS
 from potstill.bundle.load import AnyBundle, load
 from potstill.bundle.record import RECORD_FILE, BundleRecord, list_files, write_record
 from potstill.data.atomic import atomic_folder
@@ -44,7 +44,7 @@ def copy_bundle(bundle: AnyBundle, folder: Path, *, slim: bool = False) -> AnyBu
     if folder.exists() and folder.samefile(bundle.folder):
         raise RunNotFound(f"{folder} is the bundle itself.", "Give another folder.")
     served = bundle.record.needed_files(bundle.record.graph)
-    wanted = [*served, *CONFIG_FILES, CARD_FILE] if slim else list(bundle.record.files)
+    wanted = [*served, *CONFIG_FILES, GENERATION_CONFIG, CARD_FILE] if slim else list(bundle.record.files)
     with atomic_folder(folder) as fresh:
         for name in wanted:
             if name in bundle.record.files:

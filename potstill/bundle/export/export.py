@@ -152,7 +152,11 @@ def _check_transformers(student: Student, folder: Path, record: BundleRecord, te
     logits: NDArray[np.floating] = student.predict_logits(fair)
     if record.calibration_in_graph and record.guarantees is not None:
         logits = record.guarantees.scaling.scaled(logits)
-    difference, note = check_transformers(folder, fair, logits)
+    return keep_transformers(folder, record, *check_transformers(folder, fair, logits))
+
+
+def keep_transformers(folder: Path, record: BundleRecord, difference: float, note: str) -> BundleRecord:
+    """The record with what the check of transformers' files found; with a note they are deleted."""
     if note:
         for name in TRANSFORMERS_FILES:
             (folder / name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from potstill.bundle.export.copy_bundle import check_replaceable, finish
-from potstill.bundle.export.export import NO_INT8_TEXTS, export_graph
+from potstill.bundle.export.export import NO_INT8_TEXTS, export_graph, keep_transformers
 from potstill.bundle.form_bundle import FormBundle
 from potstill.bundle.layout import INT8
 from potstill.bundle.record import BundleRecord, ParityCheck, QuantizationResult, list_files
@@ -32,12 +32,15 @@ class FormChecks(Generic[BundleT]):
         write_int8: writes the int8 graph of a bundle into a file.
         accept_int8: compares the bundle with fp32 and the one with int8; None if there are no texts to do so.
         notes: what the reader of the record should know.
+        transformers: compares what transformers loads from the folder with the student, see
+            `parity.check_transformers`; None if it loads nothing.
     """
 
     parity: Callable[[BundleT], ParityCheck]
     write_int8: Callable[[BundleT, Path], None]
     accept_int8: Callable[[BundleT, BundleT], QuantizationResult] | None
     notes: Callable[[BundleRecord], tuple[str, ...]]
+    transformers: Callable[[BundleT], tuple[float, str]] | None = None
 
 
 def export_form(
@@ -69,6 +72,8 @@ def export_form(
         record = replace(record, notes=(*checks.notes(record), *record.notes))
         exact = kind(fresh, record)
         record = replace(record, parity=checks.parity(exact))
+        if checks.transformers is not None:
+            record = keep_transformers(fresh, record, *checks.transformers(exact))
         record = _try_int8(exact, record, checks)
         if complete is not None:
             record = complete(kind(fresh, record))

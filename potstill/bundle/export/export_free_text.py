@@ -7,7 +7,6 @@ int8 is served only if it loses at most half a point of the task's metric and is
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,18 +14,19 @@ import numpy as np
 
 from potstill.bundle.export.export import EDGE_CASES
 from potstill.bundle.export.export_form import FormChecks, export_form
-from potstill.bundle.export.parity import TOLERANCE
-from potstill.bundle.export.quantize import decide_int8, write_weight_int8
+from potstill.bundle.export.parity import TOLERANCE, check_transformers_answers, relative_difference
+from potstill.bundle.export.quantize import decide_int8, measure_speedup, write_weight_int8
 from potstill.bundle.free_text_bundle import FreeTextBundle
 from potstill.bundle.record import BundleRecord, ParityCheck, QuantizationResult
 from potstill.data.task import Task
 from potstill.errors import BadData
 from potstill.evaluation.text2text.answer_metrics import METRIC_NAMES, AnswerMetric, answer_score
 from potstill.models.greedy_decoding import GeneratedAnswer
-from potstill.students.base import Floats
 from potstill.students.free_text_student import AnsweredTexts, FreeTextStudent
 
 ANSWERED_TEXTS, FORCED_TEXTS = 200, 16  # texts that are answered, and whose given answers are scored
+TRANSFORMERS_TEXTS = 8  # whose given answers are scored by transformers
+TIMED_TEXTS = 32  # that are answered by both graphs in turn, to see which is faster
 EDGE_ANSWER = "a"  # to a text of odd length or script
 MIN_EQUAL = 0.995  # share of the answers that are the student's
 
@@ -61,6 +61,7 @@ def export_free_text(
         write_int8=lambda exact, target: write_weight_int8(exact.folder / exact.graph, target),
         accept_int8=comparison.accept_int8 if len(some) else None,
         notes=_notes,
+        transformers=comparison.check_transformers,
     )
     return export_form(student, folder, task=task, kind=FreeTextBundle, checks=checks, complete=complete)
 
@@ -81,7 +82,6 @@ class _Comparison:
     def __init__(self, student: FreeTextStudent, check: AnsweredTexts, metric: AnswerMetric) -> None:
         self._student, self._check, self._metric = student, check, metric
         self._exact: list[GeneratedAnswer] = []
-        self._exact_s = 0.0
 
     def check_parity(self, exact: FreeTextBundle) -> ParityCheck:
         """The largest difference of a score of given answers' tokens.
@@ -99,7 +99,7 @@ class _Comparison:
                 "allowed.",
                 "This is a fault of the exporter: report it, with the versions of torch and onnxruntime.",
             )
-        self._exact, self._exact_s = _timed(exact, texts)
+        self._exact = exact.generate(texts)
         self._check_answers(exact, texts)
         return ParityCheck(difference, TOLERANCE)
 
@@ -120,27 +120,24 @@ class _Comparison:
     def _difference(self, exact: FreeTextBundle, texts: Sequence[str], answers: Sequence[str]) -> float:
         """The largest difference of a score, relative to scores of the size ten."""
         expected, found = self._student.forced_logits(texts, answers), exact.forced_logits(texts, answers)
-        return max(map(_relative_difference, expected, found), default=0.0)
+        return max(map(relative_difference, expected, found), default=0.0)
+
+    def check_transformers(self, exact: FreeTextBundle) -> tuple[float, str]:
+        """See `parity.check_transformers_answers`: of some check texts with their first references."""
+        texts = [" ".join(text.split()) for text in (*self._check.texts[:TRANSFORMERS_TEXTS], *EDGE_CASES)]
+        given = [own[0] for own in self._check.references][:TRANSFORMERS_TEXTS] + [EDGE_ANSWER] * len(EDGE_CASES)
+        answers = exact.preprocessor.encode_answers(given)
+        return check_transformers_answers(exact.folder, texts, answers, self._student.forced_logits(texts, given))
 
     def accept_int8(self, exact: FreeTextBundle, small: FreeTextBundle) -> QuantizationResult:
         """Decide whether int8 is served, by the metric on the check texts and by speed."""
-        answers, seconds = _timed(small, self._check.texts)
+        answers = small.generate(self._check.texts)
         one, other = ([each.text for each in side] for side in (self._exact, answers))
         references = self._check.references
         loss = answer_score(self._metric, one, references) - answer_score(self._metric, other, references)
         agreement = float(np.mean([a == b for a, b in zip(one, other, strict=True)]))
         n = len(one)
         lost = f"{max(0.0, 100 * loss):.1f} points of {METRIC_NAMES[self._metric]} on {n:,} texts"
-        return decide_int8(loss, self._exact_s / max(seconds, 1e-9), lost, agreement, n)
-
-
-def _timed(bundle: FreeTextBundle, texts: Sequence[str]) -> tuple[list[GeneratedAnswer], float]:
-    """The answers, and the seconds they took."""
-    started = time.perf_counter()
-    answers = bundle.generate(texts)
-    return answers, time.perf_counter() - started
-
-
-def _relative_difference(one: Floats, other: Floats) -> float:
-    scale = max(1.0, float(np.abs(one).max()) / 10)
-    return float(np.abs(one - other).max()) / scale
+        some = self._check.texts[:TIMED_TEXTS]
+        speedup = measure_speedup(lambda: exact.generate(some), lambda: small.generate(some))
+        return decide_int8(loss, speedup, lost, agreement, n)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill.bundle.layout import CONFIG_FILES, TRANSFORMERS_WEIGHTS
+from potstill.bundle.layout import CONFIG_FILES, GENERATION_CONFIG, TRANSFORMERS_WEIGHTS
 from potstill.bundle.record import BundleRecord
 from potstill.data.task import JsonObject
 
@@ -43,12 +43,17 @@ def library_of(folder: Path) -> str:
     """The library that loads the bundle in `folder`, by its hub name: transformers, transformers.js or potstill."""
     if (folder / TRANSFORMERS_WEIGHTS).exists():
         return "transformers"
-    return "transformers.js" if has_config(folder) else "potstill"
+    return "transformers.js" if has_config(folder) and not writes(folder) else "potstill"
 
 
 def has_config(folder: Path) -> bool:
     """Whether the bundle in `folder` has the configuration that transformers.js reads."""
     return all((folder / name).exists() for name in CONFIG_FILES)
+
+
+def writes(folder: Path) -> bool:
+    """Whether the bundle in `folder` answers in words; what transformers.js makes of it is not known."""
+    return (folder / GENERATION_CONFIG).exists()
 
 
 def _facts(folder: Path, record: BundleRecord) -> dict[str, Any]:
@@ -62,7 +67,7 @@ def _facts(folder: Path, record: BundleRecord) -> dict[str, Any]:
     facts |= {"library_name": library_of(folder), "pipeline_tag": _task_of(record)}
     for name in ("base_model", "language"):
         facts |= {name: student[name]} if student.get(name) else {}
-    facts["tags"] = ["potstill", "onnx", *(["transformers.js"] if has_config(folder) else [])]
+    facts["tags"] = ["potstill", "onnx", *(["transformers.js"] if has_config(folder) and not writes(folder) else [])]
     if record.task.kind == "multi":
         facts["tags"].append("multi-label-classification")
     measured = [name for name in METRICS if name in record.metrics]

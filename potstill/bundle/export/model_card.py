@@ -65,6 +65,9 @@ def _usage(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     yield f"{does[record.task.form]}, {made}."
     given = '("a text", "another")' if pairs else '"a text"'
     yield from ("", "```python", "import potstill", f'potstill.load("{name}").predict([{given}])', "```")
+    if record.task.form == "free":
+        yield from _writing_usage(folder, name)
+        return
     if (folder / TRANSFORMERS_WEIGHTS).exists():
         given = '{"text": "a text", "text_pair": "another"}' if pairs else '["a text"]'
         call = f'pipeline("text-classification", "{name}", truncation=True)({given})'
@@ -78,6 +81,16 @@ def _usage(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
         yield from ('await classify("a text", { top_k: null });', "```")
     if record.calibration_in_graph:
         yield from ("", f"The logits of `{record.graph}` are calibrated: their {_link(record)} is what potstill gives.")
+
+
+def _writing_usage(folder: Path, name: str) -> Iterator[str]:
+    """How transformers answers a text."""
+    if not (folder / TRANSFORMERS_WEIGHTS).exists():
+        return
+    yield from ("", "transformers answers alike; the tokenizer puts the prompt around a text, which is one line:", "")
+    yield from ("```python", "from transformers import pipeline")
+    yield f'pipeline("text-generation", "{name}")("a text", return_full_text=False)'
+    yield "```"
 
 
 def _link(record: BundleRecord) -> str:

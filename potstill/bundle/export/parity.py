@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from potstill.bundle.bundle import Bundle
 from potstill.bundle.record import ParityCheck
 from potstill.errors import BadData
-from potstill.students.base import Student
+from potstill.models.tokens.tokenizer import Ids
+from potstill.students.base import Floats, Student
 
 # The most a logit of the bundle may differ from the student's.
 TOLERANCE = 1e-3
@@ -89,12 +90,43 @@ def check_transformers(folder: Path, texts: Sequence[str], logits: NDArray[np.fl
 
     if not texts:
         return 0.0, ""
+    return _compare_transformers(lambda: [transformers_logits(folder, texts)], [logits])
+
+
+def check_transformers_answers(
+    folder: Path, texts: Sequence[str], answers: Sequence[Ids], scores: Sequence[Floats]
+) -> tuple[float, str]:
+    """Compare the scores of given answers' tokens when transformers loads the folder with N arrays (A_i, V).
+
+    Args:
+        folder: the bundle.
+        texts: N texts, each on one line.
+        answers: their answers as token ids.
+        scores: the scores that are expected.
+
+    Returns:
+        See `check_transformers`.
+    """
+    from potstill.students.transformers_writing import transformers_forced_logits
+
+    return _compare_transformers(lambda: transformers_forced_logits(folder, texts, answers), scores)
+
+
+def relative_difference(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """The largest difference of a score, relative to scores of the size ten."""
+    scale = max(1.0, float(np.abs(one).max()) / 10)
+    return float(np.abs(one - other).max()) / scale
+
+
+def _compare_transformers(
+    find: Callable[[], Sequence[NDArray[np.floating]]], expected: Sequence[NDArray[np.floating]]
+) -> tuple[float, str]:
     try:
-        found = transformers_logits(folder, texts)
+        found = find()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         return float("inf"), f"transformers cannot load the student ({reason}): its files were left out."
-    difference = float(np.abs(found - logits).max()) / max(1.0, float(np.abs(logits).max()) / 10)
+    difference = max(map(relative_difference, expected, found), default=0.0)
     if difference <= TOLERANCE:
         return difference, ""
     return difference, f"transformers would differ by {difference:.2g} in a logit: its files were left out."
