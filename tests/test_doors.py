@@ -25,6 +25,7 @@ TORCH_ROOMS = {
         "training_strategy",
         "frozen_head",
         "transformers_export",
+        "transformers_writing",
         "torch_onnx",
         "encoder_training",
         "network_settings",
