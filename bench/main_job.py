@@ -1,22 +1,26 @@
 """The main job on public data: `distill` beside the same student without a teacher, as a user would run it.
 
-    python bench/main_job.py [--data ../shared/data] [--out bench/results/main_job.json] [--only ag_news] [--runs DIR]
+    python bench/main_job.py [--data ../shared/data] [--only qwen] [--runs DIR] [--page]
 
-Every row is one run of the ordinary command; the figures come from its report.json. Needs the weights smollm2,
-qwen-1.5b, minilm, bge-small and potion-8m (`potstill fetch`). The rows with qwen-1.5b take 5 to 20 minutes each. Pool
-texts have labels in the files; no run reads them.
+Every row is one run of the ordinary command; the figures come from its report.json. A row that is run again replaces
+the stored one, the others stay. Needs the weights smollm2, qwen-1.5b, minilm, bge-small and potion-8m (`potstill
+fetch`). The rows with qwen-1.5b take 5 to 20 minutes each. Pool texts have labels in the files; no run reads them.
+`--page` alone writes the section of RESULTS.md from what is stored.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sections import commit, table, write_section
+
+RESULTS = Path(__file__).parent / "results" / "main_job.json"
 AG = {"train": "ag_news/train.parquet", "test": "ag_news/test.parquet", "gold": 32, "limit": 2000}
 BANK = {
     "train": "banking77/few_shot_10.parquet",
@@ -91,33 +95,102 @@ STUDIES: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class JobRow:
+    """What the table shows of one run; None where there is no such figure, or an earlier version did not store it."""
+
+    run: str
+    teacher: float | None
+    student: float
+    interval: tuple[float, float]
+    macro_f1: float
+    no_teacher: float | None
+    tfidf: float | None
+    texts_per_s: float
+    p50_ms: float
+    size_mb: float
+    charged_usd: float
+    seconds: float
+    commit: str
+    teacher_n: int | None = None
+    teacher_texts_per_s: float | None = None
+    p_student_teacher: float | None = None
+    n_test: int | None = None
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("bench/results/main_job.json"))
     parser.add_argument("--only", default="", help="run only the rows whose name contains this")
     parser.add_argument("--runs", type=Path, help="keep the runs here, and go on with those that are there")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the section from what is stored")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.runs or Path(scratch)
-        rows = [
-            summary(name, distill(name, study, options.data, folder))
-            for name, study in STUDIES.items()
-            if options.only in name
-        ]
-    print(
-        f"{'run':52} {'teacher':>7} {'student':>20} {'no teacher':>10} {'TF-IDF':>7} {'texts/s':>8} {'$':>8} {'s':>5}"
-    )
-    for row in rows:
-        low, high = row["interval"]
-        print(
-            f"{row['run']:52} {percent(row['teacher']):>7} {percent(row['student']):>6} [{low:.1%}-{high:.1%}]"
-            f" {percent(row['no_teacher']):>10} {percent(row['tfidf']):>7} {row['texts_per_s']:8,.0f}"
-            f" {row['charged_usd']:8.4f} {row['seconds']:5.0f}"
-        )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    options.out.write_text(json.dumps({"commit": commit, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        for name, study in STUDIES.items():
+            if options.only in name and not options.page:
+                store(row_of(name, distill(name, study, options.data, options.runs or Path(scratch))))
+    write_section("main-job", page(load()))
+
+
+def load() -> list[JobRow]:
+    """The stored rows."""
+    return [JobRow(**row) for row in json.loads(RESULTS.read_text())["rows"]] if RESULTS.exists() else []
+
+
+def store(row: JobRow) -> None:
+    """Replace or add one row, in the order of the table."""
+    rows = {each.run: each for each in [*load(), row]}
+    order = [*(name for name in STUDIES if name in rows), *(name for name in rows if name not in STUDIES)]
+    found = {"rows": [asdict(rows[name]) for name in order]}
+    RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def page(rows: list[JobRow]) -> str:
+    """The section."""
+    head = [
+        "run",
+        "test texts",
+        "teacher, %",
+        "student, % (95 %)",
+        "p",
+        "labels alone, %",
+        "TF-IDF, %",
+        "teacher texts/s",
+    ]
+    head += ["student texts/s", "times", "$", "s"]
+    lines = [
+        "## The main job: `distill` on public data",
+        "",
+        f"`python bench/main_job.py`, commits {', '.join(sorted({row.commit for row in rows}))}.",
+        "One seed. A row is a run of the ordinary command on two cores that did other work too: texts/s are those",
+        "of the run, so compare them within a row. *p*: exact McNemar test of student and teacher on the test",
+        "texts that both answered; the teacher is asked about as many as a tenth of the budget pays for. *labels",
+        "alone*: the same student without a teacher.",
+        "",
+        table(head, [cells(row) for row in rows]),
+    ]
+    return "\n".join(lines)
+
+
+def cells(row: JobRow) -> list[str]:
+    """One line of the table."""
+    low, high = row.interval
+    speed = row.teacher_texts_per_s
+    teacher = percent(row.teacher) + (f" of {row.teacher_n:,}" if row.teacher_n else "")
+    return [
+        row.run,
+        "" if row.n_test is None else f"{row.n_test:,}",
+        teacher,
+        f"{percent(row.student)} ({100 * low:.1f}-{100 * high:.1f})",
+        "" if row.p_student_teacher is None else f"{row.p_student_teacher:.2g}",
+        percent(row.no_teacher),
+        percent(row.tfidf),
+        "" if speed is None else f"{speed:,.1f}",
+        f"{row.texts_per_s:,.0f}",
+        "" if speed is None else f"{row.texts_per_s / speed:,.0f}",
+        f"{row.charged_usd:.4f}",
+        f"{row.seconds:,.0f}",
+    ]
 
 
 def distill(name: str, study: dict[str, Any], data: Path, folder: Path) -> dict[str, Any]:
@@ -136,7 +209,8 @@ def distill(name: str, study: dict[str, Any], data: Path, folder: Path) -> dict[
     toml.parent.mkdir(parents=True, exist_ok=True)
     toml.write_text(as_toml(record), encoding="utf-8")
     print(f"\n== {name}", file=sys.stderr)
-    return run(toml, out=toml.with_suffix(""), reporter=ConsoleReporter()).to_json()
+    report: dict[str, Any] = run(toml, out=toml.with_suffix(""), reporter=ConsoleReporter()).to_json()
+    return report
 
 
 def as_toml(record: dict[str, Any], table: str = "") -> str:
@@ -150,29 +224,34 @@ def as_toml(record: dict[str, Any], table: str = "") -> str:
     return "\n".join(lines)
 
 
-def summary(name: str, report: dict[str, Any]) -> dict[str, Any]:
+def row_of(name: str, report: dict[str, Any]) -> JobRow:
     """What the table shows of a report."""
     baselines = {each["name"]: each["accuracy"]["value"] for each in report["baselines"]}
-    student = report["student"]
+    student, teacher = report["student"], report["teacher"] or {}
     alone = [value for key, value in baselines.items() if key.startswith(student["name"])]
-    return {
-        "run": name,
-        "teacher": (report["teacher"] or {}).get("accuracy"),
-        "student": student["accuracy"]["value"],
-        "interval": [student["accuracy"]["low"], student["accuracy"]["high"]],
-        "macro_f1": student["macro_f1"],
-        "no_teacher": alone[0] if alone else None,
-        "tfidf": next((value for key, value in baselines.items() if key.startswith("linear")), None),
-        "texts_per_s": student["texts_per_s"],
-        "p50_ms": student["p50_ms"],
-        "size_mb": student["size_mb"],
-        "charged_usd": report["money"]["charged_usd"],
-        "seconds": report["seconds"],
-    }
+    return JobRow(
+        run=name,
+        teacher=teacher.get("accuracy"),
+        student=student["accuracy"]["value"],
+        interval=(student["accuracy"]["low"], student["accuracy"]["high"]),
+        macro_f1=student["macro_f1"],
+        no_teacher=alone[0] if alone else None,
+        tfidf=next((value for key, value in baselines.items() if key.startswith("linear")), None),
+        texts_per_s=student["texts_per_s"],
+        p50_ms=student["p50_ms"],
+        size_mb=student["size_mb"],
+        charged_usd=report["money"]["charged_usd"],
+        seconds=report["duration_s"],
+        commit=commit(),
+        teacher_n=(teacher.get("evaluation") or {}).get("n"),
+        teacher_texts_per_s=teacher.get("texts_per_s"),
+        p_student_teacher=(report["mcnemar"] or {}).get("p_exact"),
+        n_test=student["evaluation"]["n"],
+    )
 
 
 def percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    return "" if value is None else f"{100 * value:.1f}"
 
 
 if __name__ == "__main__":

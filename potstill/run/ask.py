@@ -266,6 +266,13 @@ class TeacherClient:
     def _is_answer(self, value: object) -> bool:
         return self._form.read(value) is not None
 
+    def _budget_end(self) -> str:
+        """What ended when a call did not fit: the budget, or the part of it that this step may spend."""
+        kept = self._ledger.reserved
+        if not kept:
+            return "The budget ends here"
+        return f"What this step may spend of the budget ends here (${micros_to_usd(kept):.2f} is kept for other steps)"
+
     def _call(
         self, teacher: Teacher, calls: Iterable[Sequence[str]], keys: Mapping[str, str], purpose: Purpose
     ) -> tuple[StoredAnswers, bool]:
@@ -309,7 +316,7 @@ class TeacherClient:
         with closing(self._engine.map(call, calls, n_slots, greenlet_safe=greenlet_safe)) as results_of_calls:
             for bought in results_of_calls:
                 if bought is None:
-                    self._reporter.info(f"The budget ends here: {len(answers)} of {n_texts} texts are answered.")
+                    self._reporter.info(f"{self._budget_end()}: {len(answers)} of {n_texts} texts are answered.")
                     has_ended = True
                     break
                 answers |= bought

@@ -20,6 +20,7 @@ from potstill.errors import BadData, BoundExceeded, BudgetExceeded, RunBusy, Run
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage
 from potstill.ledger.store import RunStore
+from potstill.run.ask import SilentReporter
 from potstill.run.notes import Evaluated
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
@@ -122,10 +123,24 @@ def test_asking_stops_quietly_where_the_money_ends_and_never_passes_it(run: Run,
     assert totals.charged <= 3000
 
 
-def test_asking_leaves_reserved_money(run: Run, pool: Pool):
-    with run.ledger.reserve("training", 999_000):
-        run.ask(watched(run), pool.subset("pool").texts)
-    assert 0 < run.ledger.totals().charged <= 1000
+class Listening(SilentReporter):
+    """A reporter that keeps the sentences."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def info(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
+def test_asking_leaves_reserved_money_and_says_that_more_is_kept(tmp_path: Path, spec: Spec, pool: Pool):
+    reporter = Listening()
+    with Run.open(tmp_path / "run", spec, Task(pool.labels), pool, reporter) as run:
+        with run.ledger.reserve("training", 999_000):
+            run.ask(watched(run), pool.subset("pool").texts)
+        assert 0 < run.ledger.totals().charged <= 1000
+        said = [sentence for sentence in reporter.sentences if "ends here" in sentence]
+        assert len(said) == 1 and "$1.00 is kept for other steps" in said[0], said
 
 
 def test_a_failed_answer_is_asked_again_another_day_and_a_refused_one_is_not(run: Run, pool: Pool):
