@@ -140,7 +140,8 @@ def test_asking_leaves_reserved_money_and_says_that_more_is_kept(tmp_path: Path,
             run.ask(watched(run), pool.subset("pool").texts)
         assert 0 < run.ledger.totals().charged <= 1000
         said = [sentence for sentence in reporter.sentences if "ends here" in sentence]
-        assert len(said) == 1 and "$1.00 is kept for other steps" in said[0], said
+        assert len(said) == 1
+        assert "$1.00 is kept for other steps" in said[0]
 
 
 def test_a_failed_answer_is_asked_again_another_day_and_a_refused_one_is_not(run: Run, pool: Pool):
