@@ -1,4 +1,4 @@
-"""Registries of kinds (name -> "module:attribute") and the one reader of a kind's options.
+"""Registries of kinds (name -> "module:attribute"), the one reader of a kind's options, and what is wrong with options.
 
 A kind is imported when its name is resolved, not before. Other packages add kinds through entry points.
 """
@@ -6,17 +6,38 @@ A kind is imported when its name is resolved, not before. Other packages add kin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from potstill.errors import BadSpec, did_you_mean, unknown_name
 
 MAX_SHOWN_VALUE = 80  # characters of a rejected value that an error message repeats
+_CHOICE = re.compile(r"'([^']+)'")
+# What a type of pydantic's errors is about ("int_parsing", "int_type") -> what to give instead.
+_OF_TYPE = ("_type", "_parsing", "_parsing_size", "_from_float", "_number")
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a number",
+    "decimal": "a number",
+    "bool": "true or false",
+    "string": "a text in quotes",
+    "path": "the path of a file in quotes",
+    "tuple": "a list in brackets",
+    "list": "a list in brackets",
+    "dict": "a table",
+    "model": "a table",
+}
+_BOUNDS = {"gt": "above", "ge": "of at least", "le": "of at most", "lt": "below"}
 
 
 class Options(BaseModel):
@@ -46,38 +67,136 @@ def read_options(model: type[OptionsT], what: str, given: Mapping[str, object]) 
     try:
         return model.model_validate(dict(given))
     except ValidationError as error:
-        first = error.errors()[0]
-        owner, name = _locate(model, first["loc"])
+        found = OptionError.of(model, error)
         table = what.partition(" ")[0]
-        if first["type"] == "extra_forbidden":
-            unknown = str(first["loc"][-1])
-            listed = f"The options are: {', '.join(owner.model_fields)}." if owner.model_fields else "It takes none."
-            near = did_you_mean(unknown, owner.model_fields, otherwise="")
-            raise BadSpec(f"The {what} has no option {name!r}.", f"{near} {listed}".strip()) from None
-        if first["type"] == "missing":
+        if found.is_unknown:
+            listed = f"The options are: {', '.join(found.known)}." if found.known else "It takes none."
+            near = did_you_mean(found.name.rpartition(".")[2], found.known, otherwise="")
+            raise BadSpec(f"The {what} has no option {found.name!r}.", f"{near} {listed}".strip()) from None
+        if found.is_missing:
             raise BadSpec(
-                f"The {what} needs the option {name!r}.", f"Set it in a potstill.toml: {name} = ... under [{table}]."
+                f"The {what} needs the option {found.name!r}.",
+                f"Set it in a potstill.toml: {found.name} = ... under [{table}].",
             ) from None
-        value = json.dumps(first.get("input"), default=str)[:MAX_SHOWN_VALUE]
-        reason = first["msg"][:1].lower() + first["msg"][1:]
-        raise BadSpec(
-            f"The {what} cannot take {name} = {value}: {reason}.", f"Correct the value of {name!r}."
-        ) from None
+        value = json.dumps(found.given, default=str)[:MAX_SHOWN_VALUE]
+        raise BadSpec(f"The {what} cannot take {found.name} = {value}{found.reason}.", found.mend) from None
 
 
-def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
-    """The (nested) model that a pydantic error points into, and the dotted name of the option.
+class InvalidOption(ValueError):
+    """Raised by a validator of options: what is wrong, as a part of a sentence, and how to mend it."""
 
-    What follows the last option name in `location` (members of a union, positions in a list) is left out.
+    def __init__(self, reason: str, mend: str) -> None:
+        super().__init__(reason)
+        self.mend = mend
+
+
+@dataclass(frozen=True)
+class OptionError:
+    """The first thing that is wrong with options.
+
+    Attributes:
+        name: dotted, of the option; "" if it is about all of them.
+        given: its value.
+        reason: ": " and why it cannot be taken, as far as the mend does not say it; else empty.
+        mend: a sentence: the choices and the nearest of them, or the range.
+        known: the options that there are beside it.
+        is_unknown, is_missing: there is no such option, or it was not given.
+    """
+
+    name: str
+    given: object
+    reason: str
+    mend: str
+    known: tuple[str, ...]
+    is_unknown: bool
+    is_missing: bool
+
+    @classmethod
+    def of(cls, model: type[BaseModel], error: ValidationError) -> OptionError:
+        """Read pydantic's errors about a value: those of each member of a union are one."""
+        errors = error.errors()
+        first = errors[0]
+        owner, name, field = _locate(model, first["loc"])
+        same = [each for each in errors if _locate(model, each["loc"])[1] == name]
+        short = [each for each in same if each["type"] == "too_short"]  # is also said of a list with a wrong entry
+        phrases = (_expected(each, field) for each in same if each not in short or len(short) == len(same))
+        expected = dict.fromkeys(filter(None, phrases))
+        reason, cause = "", first.get("ctx", {}).get("error")
+        if expected:
+            choices = [choice for phrase in expected for choice in _CHOICE.findall(phrase)]
+            given = first["input"] if isinstance(first["input"], str) else ""
+            near = did_you_mean(given, choices, otherwise="") if given else ""
+            mend = f"{near} Give {' or '.join(expected)}.".strip()
+        else:
+            text = first["msg"].removeprefix("Value error, ")
+            reason = f": {text[:1].lower()}{text[1:]}"
+            mend = cause.mend if isinstance(cause, InvalidOption) else f"Correct the value of {name!r}."
+        missing, unknown = first["type"] == "missing", first["type"] == "extra_forbidden"
+        return cls(name, first.get("input"), reason, mend, tuple(owner.model_fields), unknown, missing)
+
+
+def _locate(
+    model: type[BaseModel], location: Sequence[int | str]
+) -> tuple[type[BaseModel], str, FieldInfo | None]:  # fmt: skip
+    """The (nested) model that a pydantic error points into, the dotted name of the option, and the option.
+
+    What follows the last name in `location` (members of a union, positions in a list) is left out.
     """
     names: list[str] = []
+    field, is_key = None, False
     for part in location:
         names.append(str(part))
+        if is_key:  # of a table of tables, or a position in a list of them
+            is_key = False
+            continue
         field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        inner = None if field is None else _model_in(field.annotation)
+        if field is None or inner is None:
             break
-        model = field.annotation
-    return model, ".".join(names)
+        model, is_key = inner, get_origin(field.annotation) in (dict, list, tuple)
+    return model, ".".join(names), field
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in an annotation such as `Model | None` or `dict[str, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _model_in(each))), None)
+
+
+def _expected(error: ErrorDetails, field: FieldInfo | None) -> str:
+    """What could be given instead, as a phrase after "Give"; empty if the error's own message has to say it."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind == "too_short":
+        return f"a list with at least {context['min_length']:,} of them"
+    what = _EXPECTED.get(kind.partition("_")[0], "") if kind.endswith(_OF_TYPE) else ""
+    bounds = {name: value for name, value in context.items() if name in _BOUNDS}
+    if not bounds and "number" not in what:
+        return what
+    annotation = None if field is None else field.annotation
+    for each in [] if field is None else [*field.metadata, *_metadata(annotation)]:
+        bounds = {name: value for name in _BOUNDS if (value := getattr(each, name, None)) is not None} | bounds
+    what = what or ("a whole number" if int in _types(annotation) and float not in _types(annotation) else "a number")
+    limits = [f"{words} {_number(bounds[name])}" for name, words in _BOUNDS.items() if name in bounds]
+    return f"{what} {' and '.join(limits)}".strip()
+
+
+def _metadata(annotation: Any) -> Iterator[Any]:
+    """What stands beside a type in `Annotated`, at any depth."""
+    for each in get_args(annotation):
+        yield from getattr(each, "metadata", ())
+        yield from getattr(each, "__metadata__", ())
+        yield from _metadata(each)
+
+
+def _types(annotation: Any) -> set[Any]:
+    return {annotation}.union(*map(_types, get_args(annotation))) if get_origin(annotation) is not Literal else set()
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if float(value).is_integer() else str(value)
 
 
 class Registry(Mapping[str, str]):

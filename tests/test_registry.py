@@ -6,11 +6,11 @@ from importlib.metadata import EntryPoint
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from potstill import registry
 from potstill.errors import BadSpec, UnknownName
-from potstill.registry import NoOptions, Options, Registry, read_options
+from potstill.registry import InvalidOption, NoOptions, Options, Registry, read_options
 
 
 def test_nothing_is_imported_before_a_name_is_resolved():
@@ -45,8 +45,19 @@ class Inner(Options):
 
 class Outer(Options):
     temperature: Literal["fitted"] | Annotated[float, Field(gt=0)] = "fitted"
-    write: Inner = Inner()
+    write: Inner | None = Inner()
+    shares: Annotated[tuple[Annotated[float, Field(ge=0.1, lt=1)], ...], Field(min_length=1)] = (0.5,)
+    tables: dict[str, Inner] = Field(default_factory=dict)
     file: str
+
+    @field_validator("file")
+    @classmethod
+    def _exists(cls, file: str) -> str:
+        if not file:
+            raise InvalidOption("it is empty", "Name a file.")
+        if file == "-":
+            raise ValueError("It is no file")
+        return file
 
 
 def read(**given):
@@ -61,12 +72,35 @@ def test_options_are_read_with_their_nested_tables():
     ("given", "message", "hint"),
     [
         ({"file": "a", "temprature": 2}, "The procedure 'soup' has no option 'temprature'.", "'temperature'"),
-        ({"file": "a", "spend": 2}, "has no option 'spend'.", "The options are: temperature, write, file."),
+        (
+            {"file": "a", "spend": 2},
+            "has no option 'spend'.",
+            "The options are: temperature, write, shares, tables, file.",
+        ),
         ({"file": "a", "write": {"round": 2}}, "has no option 'write.round'.", "'rounds'"),
         ({}, "The procedure 'soup' needs the option 'file'.", "file = ... under [procedure]."),
-        ({"file": "a", "write": {"rounds": -1}}, "cannot take write.rounds = -1: input should be", "'write.rounds'"),
-        ({"file": "a", "temperature": "hot"}, 'cannot take temperature = "hot": ', "'temperature'"),
-        ({"file": "a", "temperature": float("nan")}, "cannot take temperature = NaN: ", "'temperature'"),
+        (
+            {"file": "a", "write": {"rounds": -1}},
+            "cannot take write.rounds = -1.",
+            "Give a whole number of at least 0.",
+        ),
+        ({"file": "a", "temperature": "hot"}, 'cannot take temperature = "hot".', "Give 'fitted' or a number above 0."),
+        (
+            {"file": "a", "temperature": "fittd"},
+            'take temperature = "fittd".',
+            "Did you mean 'fitted'? Give 'fitted' or",
+        ),
+        ({"file": "a", "temperature": float("nan")}, "cannot take temperature = NaN.", "or a number above 0."),
+        ({"file": "a", "shares": [0.5, 1]}, "cannot take shares = 1.", "Give a number of at least 0.1 and below 1."),
+        ({"file": "a", "shares": []}, "cannot take shares = [].", "Give a list with at least 1 of them."),
+        ({"file": "a", "shares": 3}, "cannot take shares = 3.", "Give a list in brackets."),
+        (
+            {"file": "a", "tables": {"file": {"rounds": "x"}}},
+            'take tables.file.rounds = "x".',
+            "Give a whole number of",
+        ),
+        ({"file": ""}, 'cannot take file = "": it is empty.', "Name a file."),
+        ({"file": "-"}, 'cannot take file = "-": it is no file.', "Correct the value of 'file'."),
     ],
 )
 def test_a_wrong_option_is_one_sentence_with_a_hint(given, message, hint):

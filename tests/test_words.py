@@ -52,7 +52,6 @@ OTHER_MEANINGS = {
     ("planning/records.py", "annotate"): "a strategy that is compared",
     ("planning/records.py", "pgkd"): "a strategy that is compared",
     ("teachers/llamacpp.py", "prompt"): "a field of llama.cpp's requests",
-    ("study/spec.py", "kd"): "a table of a study's TOML file",
     # Recipes lie above the run, so it cannot ask them; these three are its defaults, on one line.
     ("run/spec.py", "kd"): "the default",
     ("run/spec.py", "finetune"): "the default of a text-to-text task",

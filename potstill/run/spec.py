@@ -30,7 +30,7 @@ from potstill.data.toml_file import read_toml
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import Rates, parse_usd
-from potstill.registry import Options
+from potstill.registry import MAX_SHOWN_VALUE, InvalidOption, OptionError, Options
 from potstill.run.secrets import check_secrets, shown
 from potstill.students import DEFAULT_STUDENT, FORM_STUDENTS
 from potstill.students import REGISTRY as STUDENTS
@@ -74,7 +74,10 @@ class TaskSpec(Options):
     @model_validator(mode="after")
     def _form_of_answers(self) -> TaskSpec:
         if self.form is not None and self.kind not in (None, "text2text"):
-            raise ValueError(f"answers of the form {self.form!r} are of the kind 'text2text', not {self.kind!r}")
+            raise InvalidOption(
+                f"answers of the form {self.form!r} are of the kind 'text2text', not {self.kind!r}",
+                "Leave the kind out, or the form.",
+            )
         return self
 
     @property
@@ -127,7 +130,9 @@ class DataSpec(TableSpec):
     @model_validator(mode="after")
     def _one_or_many(self) -> DataSpec:
         if self.file is not None and self.train is not None:
-            raise ValueError("give either `file` (one table with everything) or `train`, not both")
+            raise InvalidOption(
+                "`file` (one table with everything) and `train` are both named", "Leave one of them out."
+            )
         return self
 
 
@@ -376,18 +381,12 @@ def _flat(record: JsonObject, prefix: str = "") -> dict[str, object]:
 
 
 def _as_bad_spec(error: ValidationError) -> BadSpec:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        table: Any = Spec
-        for part in first["loc"][:-1]:
-            table = {"task": TaskSpec, "data": DataSpec}.get(str(part), table)
-        return BadSpec(f"The spec has no key {where!r}.", did_you_mean(str(first["loc"][-1]), table.model_fields))
-    if first["type"] == "missing":
-        if where == "budget":
+    found = OptionError.of(Spec, error)
+    if found.is_unknown:
+        return BadSpec(f"The spec has no key {found.name!r}.", did_you_mean(found.name.rpartition(".")[2], found.known))
+    if found.is_missing:
+        if found.name == "budget":
             return BadSpec("No budget is given.", "Say how many US dollars may be spent, with --budget or `budget =`.")
-        return BadSpec(f"The spec lacks {where!r}.", "Add it.")
-    given = shown(first.get("input"))[:80]
-    return BadSpec(
-        f"{where} = {given} is not valid: {first['msg'][:1].lower()}{first['msg'][1:]}.", "Correct that value."
-    )
+        return BadSpec(f"The spec lacks {found.name!r}.", "Add it.")
+    given = shown(found.given)[:MAX_SHOWN_VALUE]
+    return BadSpec(f"{found.name} = {given} is not valid{found.reason}.", found.mend)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from potstill.models.device import DeviceName
-from potstill.registry import Options
+from potstill.registry import InvalidOption, Options
 from potstill.students.base import PositiveFloat, PositiveInt
 from potstill.students.epoch_rule import EpochRule
 
@@ -60,5 +60,5 @@ class ClozeOptions(Options):
     def _has_places(cls, pattern: str) -> str:
         for place in ("{text}", "{label}"):
             if pattern and pattern.count(place) != 1:
-                raise ValueError(f'a pattern needs {place} exactly once, as in "{{text}} Topic: {{label}}"')
+                raise InvalidOption(f"it needs {place} exactly once", 'Write one such as "{text} Topic: {label}".')
         return pattern

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.data.paths import as_text
 from potstill.data.task import JsonObject
@@ -16,7 +16,7 @@ from potstill.data.toml_file import read_toml
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
-from potstill.registry import Options
+from potstill.registry import MAX_SHOWN_VALUE, InvalidOption, OptionError, Options
 from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec, TableSpec
 
 Procedure = str  # one of PROCEDURES, or the name of any other recipe
@@ -96,7 +96,7 @@ class StudyDataSpec(TableSpec):
     def _one_source(self) -> StudyDataSpec:
         given = [name for name in ("sample", "folder", "file", "train") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError("give one of `sample`, `folder`, `file` or `train`")
+            raise InvalidOption("a data set has one source", "Name one of `sample`, `folder`, `file` and `train`.")
         return self
 
 
@@ -193,18 +193,23 @@ class StudySpec(Options):
     def _check_consistency(self) -> StudySpec:
         for what, given in (("sizes", self.sizes), ("seeds", self.seeds), ("procedures", self.procedures)):
             if len(set(given)) < len(given):
-                raise ValueError(f"`{what}` names one twice")
+                raise InvalidOption(f"`{what}` names one twice", "Name each once.")
         names = [each.name for each in self.backbones]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"two backbones have the same name: {twice!r}")
+            raise InvalidOption(f"two backbones have the same name: {twice!r}", "Give each a name of its own.")
         if "llm+kd" in self.procedures and self.teacher is None:
-            raise ValueError("`llm+kd` needs a [teacher]")
+            raise InvalidOption("`llm+kd` needs a [teacher]", "Name one, or leave the procedure out.")
         if self.kd.shots and self.teacher is None:
-            raise ValueError("`shots` under [kd] are examples for a [teacher], and there is none")
+            raise InvalidOption(
+                "`shots` under [kd] are examples for a [teacher], and there is none", "Name one, or leave shots out."
+            )
         for teacher in (self.kd.ft_teacher, self.kd.p_teacher):
             if teacher is not None and teacher not in names:
-                raise ValueError(f"the teacher {teacher!r} under [kd] is not one of the backbones")
+                raise InvalidOption(
+                    f"the teacher {teacher!r} under [kd] is not one of the backbones",
+                    f"Name one of {', '.join(names)}.",
+                )
         return self
 
     @classmethod
@@ -237,20 +242,14 @@ def is_distilled(procedure: str) -> bool:
     return procedure.endswith("+kd")
 
 
-SECTIONS: dict[str, type[BaseModel]] = {"backbones": BackboneSpec, "kd": KdSpec, "data": StudyDataSpec}
-
-
 def _as_bad_spec(error: ValidationError) -> BadSpec:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the study"
-    if first["type"] == "extra_forbidden":
-        table = SECTIONS.get(str(first["loc"][0]), StudySpec) if len(first["loc"]) > 1 else StudySpec
-        near = did_you_mean(str(first["loc"][-1]), table.model_fields)
-        return BadSpec(f"A study has no key {where!r}.", near)
-    if first["type"] == "missing":
-        return BadSpec(f"The study lacks {where!r}.", "Add it; docs/compare.md shows every key.")
-    reason = first["msg"].removeprefix("Value error, ")
-    if len(first["loc"]) == 0:
-        return BadSpec(f"The study is invalid: {reason}.", "Correct that.")
-    value = json.dumps(first.get("input"), default=str)[:80]
-    return BadSpec(f"{where} = {value} is invalid: {reason[:1].lower()}{reason[1:]}.", "Correct that value.")
+    found = OptionError.of(StudySpec, error)
+    if found.is_unknown:
+        near = did_you_mean(found.name.rpartition(".")[2], found.known)
+        return BadSpec(f"A study has no key {found.name!r}.", near)
+    if found.is_missing:
+        return BadSpec(f"The study lacks {found.name!r}.", "Add it; docs/compare.md shows every key.")
+    if not found.name:
+        return BadSpec(f"The study is invalid{found.reason}.", found.mend)
+    value = json.dumps(found.given, default=str)[:MAX_SHOWN_VALUE]
+    return BadSpec(f"{found.name} = {value} is invalid{found.reason}.", found.mend)

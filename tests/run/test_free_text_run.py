@@ -169,7 +169,7 @@ def test_what_answers_in_words_cannot_do_is_one_sentence_with_a_mend(run: Distil
         (lambda: distill(data, **free, student="linear"), "'linear' cannot learn", "--student causal"),
         (lambda: distill(data, **free, student="tagger"), "the form 'free'", "--student causal"),
         (lambda: distill(data, **free, labels="a,b"), "have no labels", "--labels"),
-        (lambda: distill(data, **free, metric="rouge"), "input should be .token_f1", "Correct that value"),
+        (lambda: distill(data, **free, metric="rouge"), "rouge. is not valid", "Did you mean 'rouge_l'"),
         (lambda: distill(data, budget=1, out=out, metric="bleu"), "metric is of answers in words", "--form free"),
         (lambda: distill(data, budget=1, out=out, kind="text2text"), "does not show the form", "--form free"),
         (lambda: plan(data, budget=1, form="free", measure=True), "this one is of answers in words", "--measure"),

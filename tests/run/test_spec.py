@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from potstill.errors import BadSpec
+from potstill.errors import BadSpec, PotstillError
+from potstill.registry import OptionError
 from potstill.run.inputs import spec_overrides
-from potstill.run.spec import Spec, diff_specs, merge_specs
+from potstill.run.spec import DataSpec, Spec, TaskSpec, diff_specs, merge_specs
 
 
 def refused(record: dict[str, object]) -> BadSpec:
@@ -56,6 +58,40 @@ def test_an_unknown_key_gets_the_nearest_one(record, where, nearest):
 )
 def test_an_invalid_spec_is_one_sentence_with_a_hint(record):
     assert "\n" not in str(refused(record))
+
+
+@pytest.mark.parametrize(
+    ("record", "mend"),
+    [
+        ({"task": {"form": "fre"}}, "Did you mean 'free'? Give 'entities' or 'free'."),
+        ({"task": {"kind": "whatever"}}, "Give 'single', 'multi', 'pair' or 'text2text'."),
+        ({"task": {"kind": "single", "form": "free"}}, "Leave the kind out, or the form."),
+        ({"data": {"validation_share": 2}}, "Give a number of at least 0 and below 1."),
+        ({"data": {"limit": 0}}, "Give a whole number above 0."),
+        ({"data": {"header": "perhaps"}}, "Give true or false."),
+        ({"data": {"missing": "nan"}}, "Give a list in brackets."),
+        ({"data": {"file": 3}}, "Give the path of a file in quotes or a list in brackets."),
+        ({"data": {"file": "a", "train": "b"}}, "Leave one of them out."),
+    ],
+)
+def test_the_mend_of_a_value_names_the_choices_or_the_range(record, mend):
+    assert refused({"budget": 1, **record}).hint == mend
+
+
+@pytest.mark.parametrize("table", [Spec, TaskSpec, DataSpec])
+def test_no_value_is_refused_without_saying_what_could_be_given(table):
+    errors = []
+    for name in table.model_fields.keys() - {"budget"}:
+        for value in (object(), -1, 1e99, "\0", [], {}):
+            try:
+                table.model_validate({"budget": 1, name: value} if table is Spec else {name: value})
+            except ValidationError as error:
+                errors.append(error)
+            except PotstillError:
+                continue
+    assert len(errors) > 20
+    found = [OptionError.of(table, error) for error in errors]
+    assert not [each for each in found if "Correct" in each.mend and not each.is_missing]
 
 
 def test_data_paths_are_relative_to_the_toml_file(tmp_path):
