@@ -1,8 +1,10 @@
 """A small causal student on real weights: its graph beside PyTorch and transformers, in answers and in speed.
 
-    OMP_NUM_THREADS=1 python bench/causal.py --data ../shared/data [--rows 400] [--layers 8] [--minutes 5] [--page]
+    OMP_NUM_THREADS=1 python bench/causal.py --data ../shared/data [--set multipit_gen] [--rows 400] [--layers 8]
+        [--minutes 5] [--page]
 
-Trains `causal:smollm2` with its first layers on paraphrases of tweets (`multipit_gen`), exports it, and answers 200
+Trains `causal:smollm2` with its first layers on paraphrases of tweets (`multipit_gen`) or on the entities of a wet-lab
+protocol, written out (`wlp_text`), exports it, and answers 200
 validation texts, none of which it was trained on, in five ways: the student in PyTorch, the fp32 and the int8 graph,
 transformers' pipeline on the exported folder, and transformers one text at a time. Everything runs on one thread in one
 process. Training ends after so many minutes. A row is added to bench/results/causal.json, and one that is there is not
@@ -35,7 +37,11 @@ from potstill.students.causal import CausalStudent
 from potstill.students.free_text_student import AnsweredTexts, FreeTextTrainingData
 
 RESULTS = Path(__file__).with_name("results") / "causal.json"
-INSTRUCTION = "Write the tweet in other words."
+INSTRUCTIONS = {
+    "multipit_gen": "Write the tweet in other words.",
+    "wlp_text": "Write down the entities of the sentence, and behind each its type.",
+}
+MAX_TOKENS = {"multipit_gen": 48, "wlp_text": 96}  # of an answer
 VALIDATED, ANSWERED, ALONE = 64, 200, 50  # texts to stop by, that are answered, and that are answered one by one
 BATCH = 16  # texts a batch, as `models.greedy_decoding` takes them
 
@@ -43,6 +49,7 @@ BATCH = 16  # texts a batch, as `models.greedy_decoding` takes them
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--set", choices=sorted(INSTRUCTIONS), default="multipit_gen")
     parser.add_argument("--weights", default="smollm2")
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--layers", type=int, default=8)
@@ -50,10 +57,16 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="measure nothing, write the section")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    key = {"weights": options.weights, "layers": options.layers, "n_train": options.rows, "minutes": options.minutes}
+    key = {
+        "set": options.set,
+        "weights": options.weights,
+        "layers": options.layers,
+        "n_train": options.rows,
+        "minutes": options.minutes,
+    }
     if not options.page and not any(key.items() <= row.items() for row in rows):
         torch.set_num_threads(1)
-        rows.append({**key, **measure(options.data / "multipit_gen", options), "commit": commit()})
+        rows.append({**key, **measure(options.data / options.set, options), "commit": commit()})
         RESULTS.write_text(json.dumps({"format": 1, "bench": "causal", "rows": rows}, indent=1) + "\n")
     section = page(rows)
     write_section("causal", section)
@@ -78,14 +91,14 @@ def measure(data: Path, options: argparse.Namespace) -> dict[str, Any]:
     train = part(known, drawn[: options.rows])
     held_out = part(known, drawn[options.rows : options.rows + VALIDATED])
     check = part(unseen, np.random.default_rng(1).permutation(len(unseen)).tolist()[:ANSWERED])
-    output = Output("free", "rouge_l", 48)
-    config = StudentConfig((), options.weights, {}, {"layers": options.layers}, "text2text", INSTRUCTION, output)
+    instruction, output = INSTRUCTIONS[options.set], Output("free", "rouge_l", MAX_TOKENS[options.set])
+    config = StudentConfig((), options.weights, {}, {"layers": options.layers}, "text2text", instruction, output)
     student, started = CausalStudent(config), time.process_time()
     student.fit(FreeTextTrainingData(train, held_out, 1, time_limit_s=60 * options.minutes))
     print(f"trained: {student.fit_info}", flush=True)
     facts = {"train_seconds": time.process_time() - started, **student.fit_info.to_json()}
     facts["millions"] = sum(each.numel() for each in student._loaded()[0].parameters()) / 1e6
-    task = Task((), kind="text2text", instruction=INSTRUCTION, output=output)
+    task = Task((), kind="text2text", instruction=instruction, output=output)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         bundle = export_free_text(student, folder, task=task, check=check)
@@ -162,7 +175,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """The section of RESULTS.md."""
     parts = ["## A small causal student on real weights"]
     parts.append(
-        "`python bench/causal.py`: paraphrases of tweets (multipit_gen). The others are compared with the student in "
+        "`python bench/causal.py`: answers in words to 200 texts. The others are compared with the student in "
         "PyTorch: *equal* is the share of texts with the same answer to the letter. Tokens/s are of "
         "answers, by processor time of one thread, prompts included. So little training makes no good student; the "
         "section is about export and speed."
@@ -181,8 +194,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         sizes = ", ".join(f"{name} {size:,.1f} MB" for name, size in row["sizes_mb"].items() if size >= 1)
         parts += [
-            f"`{row['weights']}`, {row['layers']} layers, {row['millions']:,.1f} M parameters, {row['n_train']:,} "
-            f"texts, {row['steps']:,} steps in {row['train_seconds']:,.0f} s "
+            f"{row['set']}: `{row['weights']}`, {row['layers']} layers, {row['millions']:,.1f} M parameters, "
+            f"{row['n_train']:,} texts, {row['steps']:,} steps in {row['train_seconds']:,.0f} s "
             f"({row['stop_reason']}); commit {row['commit']}.",
             f"Largest difference of a score of given answers: graph {row['forced_difference']:.1e}, transformers "
             f"{row['transformers_difference']:.1e}. {row['int8']} {sizes}.",

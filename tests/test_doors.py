@@ -31,6 +31,7 @@ TORCH_ROOMS = {
         "network_settings",
         "tagger_network",
         "causal_network",
+        "answer_rows",
         "tuned_lm",
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from potstill.bundle.record import EXPORT_AGAIN
 from potstill.errors import BadData
-from potstill.models.greedy_decoding import Floats
+from potstill.models.greedy_decoding import Floats, pad_left
 from potstill.models.tokens.tokenizer import Ids
 
 PAST = "past_key_values."
@@ -32,6 +33,10 @@ class OnnxDecoder:
         self._past = [each for each in session.get_inputs() if each.name.startswith(PAST)]
         if not self._past:
             raise BadData(f"The graph {graph} has no keys and values as inputs.", EXPORT_AGAIN)
+
+    def begin(self, prompts: Sequence[Ids], pad_id: int) -> tuple[Ids, Ids, Cached | None]:
+        """See `DecoderStep`."""
+        return *pad_left(prompts, pad_id), None
 
     def step(self, input_ids: Ids, attention_mask: Ids, past: Cached | None) -> tuple[Floats, Cached]:
         """See `DecoderStep`.

@@ -6,6 +6,8 @@ blank, and the token that ends a document ends it. Needs numpy and tokenizers on
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -73,6 +75,15 @@ class AnswerTokenizer:
         self._patterns = PatternTokenizer(tokenizer, prompt.layout)
         self._plain: Any = tokenizer_from_json(tokenizer)
 
+    @property
+    def key(self) -> str:
+        """See `tokenizer_key`."""
+        return tokenizer_key(self.tokenizer, self.prompt.stop_id)
+
+    def with_end(self, ids: Sequence[int]) -> Ids:
+        """The token ids of an answer, and its end."""
+        return np.array([*ids, self.prompt.stop_id], dtype=np.int64)
+
     def encode(self, texts: Sequence[str]) -> EncodedPatterns:
         """N texts -> the token ids of their prompts, line breaks as spaces; a long text keeps its head."""
         return self._patterns.encode(texts)
@@ -81,7 +92,7 @@ class AnswerTokenizer:
         """N answers -> their token ids and the end; nothing is cut."""
         written = [f" {answer.strip()}".encode("utf-8", "replace").decode("utf-8") for answer in answers]
         encodings = self._plain.encode_batch_fast(written, add_special_tokens=False)
-        return [np.array([*each.ids, self.prompt.stop_id], dtype=np.int64) for each in encodings]
+        return [self.with_end(each.ids) for each in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer's tokens."""
@@ -90,6 +101,18 @@ class AnswerTokenizer:
     def with_max_tokens(self, max_tokens: int) -> AnswerTokenizer:
         """The same, with answers of at most so many tokens."""
         return AnswerTokenizer(self.tokenizer, replace(self.prompt, max_tokens=max_tokens))
+
+
+def tokenizer_key(tokenizer: str, stop_id: int) -> str:
+    """A hash of what texts become as token ids: equal keys mean that ids can be compared.
+
+    Args:
+        tokenizer: the content of a `tokenizer.json`.
+        stop_id: id of the token that ends an answer.
+    """
+    record = json.loads(tokenizer)
+    parts = [record.get(name) for name in ("model", "normalizer", "pre_tokenizer", "added_tokens")]
+    return hashlib.sha256(json.dumps([*parts, stop_id], sort_keys=True).encode()).hexdigest()
 
 
 def make_prompt(

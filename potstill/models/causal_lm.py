@@ -147,7 +147,7 @@ class CausalLM:
     @property
     def end_token(self) -> int:
         """Id of the token that ends a document."""
-        return int(self.tokenizer.eos_token_id if self.tokenizer.eos_token_id is not None else self.prefix_ids[0])
+        return _end_id(self.tokenizer)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
@@ -206,6 +206,29 @@ def load_causal_lm(weights: Weights, dtype: str) -> CausalLM:
         smooth_inputs(model, tokenizer(_SMOOTHED_ON, add_special_tokens=False)["input_ids"])
         quantize_linears(model)
     return CausalLM(model, tokenizer, _prefix_ids(tokenizer), context, n_params)
+
+
+def load_tokenizer(weights: Weights) -> tuple[str, int]:
+    """The content of the `tokenizer.json` of a causal language model, and the id of the token that ends a document.
+
+    Raises:
+        MissingExtra, BadInput, TeacherError: see `load_causal_lm`.
+    """
+    require_torch(weights)
+    from transformers import AutoTokenizer
+
+    is_gguf = weights.kind == "gguf"
+    source = {"gguf_file": weights.path.name} if is_gguf else {}
+    try:
+        with fast_gguf() if is_gguf else nullcontext():
+            tokenizer: Any = AutoTokenizer.from_pretrained(str(weights.folder), local_files_only=True, **source)
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        raise _load_error(weights, error) from error
+    return tokenizer.backend_tokenizer.to_str(), _end_id(tokenizer)
+
+
+def _end_id(tokenizer: Any) -> int:
+    return int(tokenizer.eos_token_id if tokenizer.eos_token_id is not None else _prefix_ids(tokenizer)[0])
 
 
 def _load_error(weights: Weights, error: Exception) -> TeacherError:

@@ -1,4 +1,4 @@
-"""Greedy decoding of a causal language model: prompts of token ids -> answers of token ids. Needs numpy alone.
+"""Greedy decoding of a language model: prompts of token ids -> answers of token ids. Needs numpy alone.
 
 The model is a function of one step, in PyTorch or onnxruntime, so both decode alike. Prompts of like length are
 computed together, padded on the left; rows that ended leave the batch. Does not cover sampling or beams.
@@ -22,7 +22,10 @@ KEPT_SHARE = 0.75  # of a batch's rows that are still written: with fewer, those
 
 
 class DecoderStep(Protocol):
-    """A causal language model with the keys and values of the tokens it has read."""
+    """A language model with the keys and values of the tokens it has read."""
+
+    def begin(self, prompts: Sequence[Ids], pad_id: int) -> tuple[Ids, Ids, Any]:
+        """What the first `step` is called with for B prompts: (B, T) `input_ids`, their mask, and what is past."""
 
     def step(self, input_ids: Ids, attention_mask: Ids, past: Any) -> tuple[Floats, Any]:
         """Read T more tokens of each of B rows.
@@ -30,7 +33,7 @@ class DecoderStep(Protocol):
         Args:
             input_ids: (B, T).
             attention_mask: (B, P + T), 1 for a token and 0 for padding, of all tokens so far.
-            past: what the step before returned; None at first, where P is 0.
+            past: what `begin` or the step before returned.
 
         Returns:
             (B, V) scores of the token after the last one, and the keys and values.
@@ -108,11 +111,11 @@ def generate_ids(
 
 
 def _generate_batch(model: DecoderStep, prompts: Sequence[Ids], limits: DecodingLimits) -> list[GeneratedIds]:
-    ids, mask = pad_left(prompts, limits.pad_id)
+    ids, mask, past = model.begin(prompts, limits.pad_id)
     tokens: list[list[int]] = [[] for _ in prompts]
     log_probs = np.zeros(len(prompts))
     ended = np.zeros(len(prompts), dtype=np.bool_)
-    alive, past = np.arange(len(prompts)), None  # the rows of the batch that the model still computes
+    alive = np.arange(len(prompts))  # the rows of the batch that the model still computes
     # One step more than tokens: the last one shows whether the answer ends there.
     for _ in range(limits.max_tokens + 1):
         logits, past = model.step(ids, mask, past)
@@ -145,8 +148,8 @@ def forced_scores(model: DecoderStep, prompts: Sequence[Ids], answers: Sequence[
     """N arrays (A_i, V) of the scores of each token of given answers after those before it, a step a token."""
     found = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        ids, mask = pad_left([prompt], 0)
-        past, rows = None, []
+        ids, mask, past = model.begin([prompt], 0)
+        rows = []
         for token in answer.tolist():
             logits, past = model.step(ids, mask, past)
             rows.append(logits[0])

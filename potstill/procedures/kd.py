@@ -34,7 +34,7 @@ from potstill.procedures.base import (
     quote_answers,
     require_pool,
 )
-from potstill.procedures.kd_forms import kd_entities, kd_free_text, quote_kd_form
+from potstill.procedures.kd_forms import check_token_level, kd_entities, kd_free_text, quote_kd_form
 from potstill.procedures.label_correction import GoldPredictions, add_name_opinion, correct_soft_labels
 from potstill.procedures.soft_labels import calibrate_teacher, gold_row_weight, open_kd_teacher
 from potstill.registry import Options
@@ -48,6 +48,7 @@ from potstill.students.free_text_student import FreeTextStudent
 from potstill.teachers.base import Teacher
 from potstill.teachers.trained import StudentTeacher
 
+TOKEN_TEMPERATURE = 2.0  # of token-level distillation (Kang et al. 2023)
 GOLD_CONFIDENCE = 0.99  # probability of a gold label before it is softened
 
 
@@ -67,6 +68,9 @@ class KdOptions(Options):
         shots: gold examples of each class in the teacher's prompt.
         n_neighbors: neighbours of a text in label propagation, which corrects a teacher that is less accurate than a
             student of the gold alone; 0 corrects nothing. Not with a given temperature, or several labels a text.
+        level: of answers in words: "sequence" learns the teacher's answer as if it were gold; "token" learns, at each
+            token of that answer, how probable the teacher found it and others, with the given `temperature` or 2. That
+            needs a teacher that is trained here and has the student's tokenizer.
         names_weight: without gold, the share of the label names' opinion, as the student reads them and refined over
             the pool, beside the teacher's; 0 takes the teacher's alone. For a student that can begin from label names.
     """
@@ -77,6 +81,7 @@ class KdOptions(Options):
     shots: int | None = Field(default=None, ge=0)
     n_neighbors: int = Field(default=10, ge=0, le=1000)
     names_weight: float = Field(default=0.0, ge=0, le=1)
+    level: Literal["sequence", "token"] = "sequence"
 
 
 def kd(run: Run) -> Student:
@@ -87,6 +92,8 @@ def kd(run: Run) -> Student:
         BadSpec: an invalid option, or a hint of a teacher without vectors.
     """
     options = RECIPE.read_options(run.spec)
+    if options.level == "token":
+        raise _no_tokens("has labels")
     gold, pool = run.pool.subset("train"), require_pool(run)
     examples = select_examples(gold, run.spec, run.task)
     teacher = open_kd_teacher(run, gold, examples)
@@ -219,13 +226,34 @@ def kd_on_entities(run: Run) -> EntityStudent:
 
 def kd_on_free_text(run: Run) -> FreeTextStudent:
     """See `kd_forms.kd_free_text`. Raises BadSpec for an option that is about scores."""
-    return kd_free_text(run, _form_gold_weight(run))
+    return kd_free_text(run, _form_gold_weight(run), _token_temperature(RECIPE.read_options(run.spec)))
+
+
+def quote_free_text(request: QuoteInputs[KdOptions]) -> tuple[Ask, ...]:
+    """Answers about the pool. Raises BadSpec if token level is asked for and cannot be."""
+    if request.options.level == "token":
+        check_token_level(request.inputs.spec, request.inputs.task)
+    return quote_kd_form(request)
+
+
+def _token_temperature(options: KdOptions) -> float | None:
+    """T of token-level distillation; None at sequence level."""
+    if options.level == "sequence":
+        return None
+    return TOKEN_TEMPERATURE if options.temperature == "fitted" else options.temperature
+
+
+def _no_tokens(has: str) -> BadSpec:
+    return BadSpec(f'level = "token" is about the tokens of answers in words, and this task {has}.', "Leave level out.")
 
 
 def _form_gold_weight(run: Run) -> float | None:
     """How often a gold text counts beside answers without scores; None for a fifth of all."""
     options = RECIPE.read_options(run.spec)
-    given = [name for name in ("temperature", "hint_weight", "n_neighbors") if name in options.model_fields_set]
+    if options.level == "token" and run.task.form != "free":
+        raise _no_tokens("has entities")
+    about_scores = ("hint_weight", "n_neighbors", *(["temperature"] if options.level == "sequence" else []))
+    given = [name for name in about_scores if name in options.model_fields_set]
     if given:
         of = "of entities" if run.task.form == "entities" else "of answers in words"
         raise BadSpec(f"{given[0]} is about scores of labels, and this task is {of}.", f"Leave {given[0]} out.")
@@ -240,6 +268,6 @@ RECIPE = Recipe(
     quote=quote_kd,
     forms={
         "entities": FormRecipe(kd_on_entities, quote_kd_form),
-        "free": FormRecipe(kd_on_free_text, quote_kd_form),
+        "free": FormRecipe(kd_on_free_text, quote_free_text),
     },
 )

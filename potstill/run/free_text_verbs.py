@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 from potstill.data.free_text.answers import FreeTextAnswer
 from potstill.data.free_text.pool import FreeTextPool, FreeTextSubset
+from potstill.data.free_text.token_scores import TokenScores
 from potstill.errors import BadSpec
 from potstill.ledger.prices import Purpose
 from potstill.run.learn_form import LearnKey, learn_form, training_progress
 from potstill.run.learn_record import training_digest
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
-from potstill.students.free_text_student import AnsweredTexts, FreeTextStudent, FreeTextTrainingData
+from potstill.students.free_text_student import AnsweredTexts, FreeTextStudent, FreeTextTrainingData, TokenTargets
 from potstill.teachers.base import Teacher
 
 
@@ -44,17 +45,24 @@ class FreeTextAnswers:
         texts: the N texts, as asked.
         answers: to each text; None if there is none that can be used.
         states: for each text the state of its answer, or "unasked" if the budget ended first.
+        tokens: what the teacher thinks of the tokens of each answer; None if it was not asked for, or there is none.
     """
 
     texts: tuple[str, ...]
     answers: tuple[str | None, ...]
     states: tuple[str, ...]
+    tokens: tuple[TokenScores | None, ...]
 
     @property
     def answered(self) -> AnsweredTexts:
         """The texts with an answer."""
         rows = [(text, answer) for text, answer in zip(self.texts, self.answers, strict=True) if answer is not None]
         return AnsweredTexts([text for text, _ in rows], [(answer,) for _, answer in rows])
+
+    @property
+    def answered_tokens(self) -> list[TokenScores | None]:
+        """The `tokens` of the texts with an answer."""
+        return [own for own, answer in zip(self.tokens, self.answers, strict=True) if answer is not None]
 
     @property
     def score_source(self) -> tuple[str, ...]:
@@ -70,10 +78,10 @@ class FreeTextAnswers:
 def ask_free_text(run: Run, teacher: Teacher, texts: Sequence[str], *, purpose: Purpose = "teach") -> FreeTextAnswers:
     """The teacher's answers in words to the texts; see `Run.ask`."""
     fetched = run.fetch_answers(teacher, texts, purpose=purpose)
-    answers = tuple(
-        each.text if isinstance(each, FreeTextAnswer) and each.state == "ok" else None for each in fetched.answers
-    )
-    return FreeTextAnswers(fetched.texts, answers, tuple(fetched.states))
+    found = [each if isinstance(each, FreeTextAnswer) and each.state == "ok" else None for each in fetched.answers]
+    answers = tuple(None if each is None else each.text for each in found)
+    tokens = tuple(None if each is None else each.tokens for each in found)
+    return FreeTextAnswers(fetched.texts, answers, tuple(fetched.states), tokens)
 
 
 def learn_free_text(
@@ -82,6 +90,7 @@ def learn_free_text(
     validation: AnsweredTexts,
     *,
     student: ComponentSpec | None = None,
+    token_targets: TokenTargets | None = None,
     purpose: Purpose = "train",
 ) -> FreeTextStudent:
     """Train a student that answers in words; trained once, then loaded from the run's folder.
@@ -93,6 +102,7 @@ def learn_free_text(
         train: the texts to train on.
         validation: texts that say which weights are kept; may be none.
         student: its kind and options; None takes the spec's.
+        token_targets: what a teacher thinks of the tokens of `train`; None learns its references.
         purpose: what the training is for.
 
     Raises:
@@ -101,14 +111,25 @@ def learn_free_text(
     """
     named, task = student or run.spec.student, run.task
     progress, exported = training_progress(run, named), purpose != "teach"
-    data = FreeTextTrainingData(train, validation, run.spec.seed, progress=progress, will_export=exported)
+    targets = token_targets or TokenTargets()
+    data = FreeTextTrainingData(
+        train, validation, run.spec.seed, progress=progress, will_export=exported, token_targets=targets
+    )
 
     def fit(model: FreeTextStudent, limit: float | None) -> None:
         model.fit(replace(data, time_limit_s=limit))
 
     output = None if task.output is None else task.output.to_json()
-    what = LearnKey("learn free text", [task.instruction, output], [_digest(part) for part in (train, validation)])
+    digests = [_digest(part) for part in (train, validation)]
+    if token_targets is not None:
+        digests.append(_token_digest(token_targets))
+    what = LearnKey("learn free text", [task.instruction, output], digests)
     return learn_form(run, named, what, len(train), fit, purpose)
+
+
+def _token_digest(targets: TokenTargets) -> str:
+    own = [json.dumps(each and each.to_json()) for each in targets.scores]
+    return training_digest([str(targets.temperature), *own])
 
 
 def _digest(part: AnsweredTexts) -> str:

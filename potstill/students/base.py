@@ -40,6 +40,7 @@ class StudentCapabilities:
         zero_shot: whether it can predict from the label names alone, under `zero_shot_options`.
         zero_shot_options: options under which `fit` needs no rows.
         pretrained: whether it starts from weights, named after the colon.
+        token_scores: of texts that it writes, whether it says how probable other tokens were: `TokenScoringStudent`.
         exports: formats that `export` writes: "onnx", "transformers".
     """
 
@@ -52,6 +53,7 @@ class StudentCapabilities:
     zero_shot: bool = False
     zero_shot_options: OptionTable = field(default_factory=dict)
     pretrained: bool = False
+    token_scores: bool = False
     exports: tuple[str, ...] = ("onnx",)
 
 

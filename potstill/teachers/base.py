@@ -47,6 +47,7 @@ class TeacherCapabilities:
         batch_discount: its provider has a batch queue at a lower price.
         writes_answers: its answers are texts that have to be read, and may be unreadable; a teacher that generates
             counts as one without saying so.
+        token_scores: of answers in words, it can say how probable other tokens were.
         prior_correction: when the label bias of a teacher with `needs_prior_correction` is removed.
     """
 
@@ -64,6 +65,7 @@ class TeacherCapabilities:
     soft_labels: bool = True
     batch_discount: bool = False
     writes_answers: bool = False
+    token_scores: bool = False
     prior_correction: PriorCorrection = "always"
 
 
@@ -82,11 +84,14 @@ class TrainedStudent:
         student: the fitted student: a `Predictor`, or in a text-to-text task one of its form.
         key: content of its training; equal keys mean equal answers.
         price: of this machine's time; None takes `[prices]`.
+        top_k: of answers in words, the number of most probable tokens that are returned at each token; 0 returns words
+            alone. For a `TokenScoringStudent`.
     """
 
     student: Any
     key: str
     price: Price | None = None
+    top_k: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from potstill.data.task import Answer
 from potstill.errors import BadSpec
 from potstill.evaluation.calibration import log_sigmoid, log_softmax
 from potstill.ledger.prices import Category, Price, Rates, Usage
+from potstill.students.free_text_student import ScoredAnswer
 from potstill.teachers.base import (
     Predictor,
     Reply,
@@ -36,6 +37,7 @@ TRAINED_CAPABILITIES = TeacherCapabilities(
     needs_student=True,
     task_kinds=frozenset({"single", "pair", "multi", "text2text"}),
     output_forms=frozenset({"entities", "free"}),
+    token_scores=True,
 )
 # A bound before anything was measured: a large encoder on a slow core. Afterwards: a multiple of the slowest seen.
 FIRST_BOUND_S_PER_TEXT, START_S, TIMES_SLOWEST = 2.0, 10.0, 8.0
@@ -60,7 +62,7 @@ def open_teacher(setup: TeacherSetup) -> TimedStudentTeacher:
     if setup.task.form == "entities":
         return EntityStudentTeacher(trained.student, name, trained.key, price)
     if setup.task.form == "free":
-        return FreeTextStudentTeacher(trained.student, name, trained.key, price)
+        return FreeTextStudentTeacher(trained.student, name, trained.key, price, top_k=trained.top_k)
     return StudentTeacher(trained.student, name, trained.key, price, multi_label=setup.task.kind == "multi")
 
 
@@ -163,23 +165,36 @@ class EntityStudentTeacher(TimedStudentTeacher):
 
 
 class FreeTextStudentTeacher(TimedStudentTeacher):
-    """A fitted student that answers in words; see `TimedStudentTeacher`."""
+    """A fitted student that answers in words; see `TimedStudentTeacher`.
+
+    Args:
+        student: the fitted student.
+        name: as the user types it.
+        key: the content of its training.
+        price: turns seconds into money.
+        top_k: number of most probable tokens that are stored at each token of an answer.
+    """
 
     batch_size = WRITTEN_BATCH_SIZE
     first_bound_s_per_text = FIRST_BOUND_S_PER_ANSWER
 
-    def __init__(self, student: Any, name: str, key: str, price: Price) -> None:
-        super().__init__(name, key, price)
+    def __init__(self, student: Any, name: str, key: str, price: Price, *, top_k: int = 0) -> None:
+        super().__init__(name, f"{key} with {top_k} tokens" if top_k else key, price)
         self.student = student
+        self._top_k = top_k
 
     def answers(self, texts: Sequence[str]) -> tuple[Answer, ...]:
         """The answer to each text; one that is empty, or cut at the limit of tokens, is none."""
-        return tuple(
-            FreeTextAnswer("ok", text=each.text)
-            if each.text and each.complete
-            else FreeTextAnswer("unparsable", raw=each.text[:200])
-            for each in self.student.generate(list(texts))
-        )
+        if self._top_k:
+            return tuple(map(_written, self.student.generate_scored(list(texts), self._top_k)))
+        return tuple(_written(ScoredAnswer(each)) for each in self.student.generate(list(texts)))
+
+
+def _written(found: ScoredAnswer) -> Answer:
+    answer = found.answer
+    if answer.text and answer.complete:
+        return FreeTextAnswer("ok", text=answer.text, tokens=found.scores)
+    return FreeTextAnswer("unparsable", raw=answer.text[:200])
 
 
 def _answer(logits: NDArray[np.float64], multi_label: bool) -> Answer:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -92,6 +92,26 @@ class FreeTextStudentContract:
             log_probs = top.max(axis=1) - np.log(np.exp(top).sum(axis=1))
             mean = float(np.exp(log_probs.mean()))
             check(abs(mean - own.confidence) <= self.tolerance, f"a confidence of {own.confidence}, and {mean}")
+
+    def test_scores_of_tokens_are_those_of_its_answers(self) -> None:
+        """If its kind gives any: probabilities of the tokens that it wrote, and of all others together."""
+        student: Any = self._fitted_student()
+        if not student.capabilities.token_scores:
+            return
+        texts = list(self.training_data().train.texts[:5])
+        written = student.generate(texts)
+        found = student.generate_scored(texts, 3)
+        check([each.answer.text for each in found] == [each.text for each in written], "other answers with scores")
+        for own, logits in zip(found, student.forced_logits(texts, [each.text for each in written]), strict=True):
+            scores = own.scores
+            log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            top = np.sort(log_probs, axis=1)[:, :-4:-1]
+            check(scores.top_ids.shape == (len(logits), 3), f"{scores.top_ids.shape} tokens of {logits.shape}")
+            check(bool(np.abs(scores.top_log_probs - top).max() <= self.tolerance), "probabilities of other tokens")
+            whole = np.exp(scores.top_log_probs).sum(axis=1) + np.exp(scores.rest_log_probs)
+            check(bool(np.abs(whole - 1).max() <= self.tolerance), f"probabilities that sum to {whole}")
+            check(scores.tokenizer == student.tokenizer_key(), "the hash of another tokenizer")
+            check((scores.ids == scores.top_ids[:, 0]).all(), "tokens that are not the most probable ones")
 
     def test_it_is_the_same_after_saving(self) -> None:
         """What `load` returns answers exactly the same."""

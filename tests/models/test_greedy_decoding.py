@@ -20,6 +20,9 @@ class Countdown:
     def __init__(self) -> None:
         self.rows: list[int] = []
 
+    def begin(self, prompts: Sequence[NDArray[np.int64]], pad_id: int) -> Any:
+        return *pad_left(prompts, pad_id), None
+
     def step(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], past: Any
     ) -> tuple[NDArray[np.float32], Any]:

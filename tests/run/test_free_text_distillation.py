@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.answered import answered_texts, write_answered
 from support.chat_server import FakeServer
@@ -119,3 +120,59 @@ def test_a_larger_student_that_is_trained_first_teaches(folder: Path) -> None:
         assert answers.states.count("ok") > 100
         assert teacher.category == "compute"
         assert run.ledger.totals().by_category["llm"] == 0
+
+
+TRAINED = 'name = "trained:causal:weights"\nmode = "full"\nepochs = 10\nlr = 1e-2\nmax_length = 24\n'
+TOKEN = '[procedure]\nname = "kd"\nlevel = "token"\ngold_weight = 0\n'
+
+
+def test_at_token_level_the_student_learns_the_probabilities_of_the_teacher(folder: Path) -> None:
+    inputs = read_inputs(spec(folder, TRAINED + TOKEN), None, {})
+    with Run.open(folder / "run", inputs.spec, inputs.task, inputs.pool) as run:
+        student: Any = recipe_kind("kd").train(run)
+        assert run.teacher_record is not None
+        teacher: Any = run.teacher_record.teacher
+        asked: Any = run.teacher_record.answers
+        test = free_text_pool(run).subset("test").texts
+        both = list(zip(asked.answered.texts, asked.answered_tokens, strict=True))
+        calls = len(run.store.calls())
+        assert answers_alike(student, teacher.student, test) > 0.8
+    assert all(tokens is not None and tokens.top_ids.shape == (len(tokens.ids), 16) for _, tokens in both)
+    assert len(both) > 100
+    with Run.open(folder / "run", inputs.spec, inputs.task, inputs.pool) as run:  # nothing is asked or trained again
+        again: Any = recipe_kind("kd").train(run)
+        assert len(run.store.calls()) == calls
+        assert again.generate([TEXT]) == student.generate([TEXT])
+        assert run.teacher_record is not None
+        stored: Any = run.teacher_record.answers
+        assert stored.tokens == asked.tokens
+
+
+def answers_alike(one: Any, other: Any, texts: Any) -> float:
+    """The share of the texts that both answer alike."""
+    pairs = zip(one.generate(texts), other.generate(texts), strict=True)
+    return float(np.mean([mine.text == theirs.text for mine, theirs in pairs]))
+
+
+def test_token_level_is_refused_where_tokens_cannot_be_compared_before_anything_is_spent(folder: Path) -> None:
+    write_tinycausal(folder / "large")
+    tokenizer = json.loads((folder / "large" / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["normalizer"]["lowercase"] = False
+    (folder / "large" / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    replay = 'name = "replay"\nfile = "known.jsonl"\nusd_per_million_tokens = 1\n'
+    refused = [
+        (
+            TRAINED.replace("weights", "large") + TOKEN,
+            "'causal:weights' has another tokenizer than its teacher",
+            "family",
+        ),
+        (replay + TOKEN, "'replay' does not give them", "--teacher trained:causal:WEIGHTS"),
+        (replay + TOKEN.replace("token", "sequence") + "temperature = 2.0\n", "temperature is about scores", "Leave"),
+    ]
+    for nth, (teacher, what, mend) in enumerate(refused):
+        inputs = read_inputs(spec(folder, teacher), None, {})
+        with Run.open(folder / f"run{nth}", inputs.spec, inputs.task, inputs.pool) as run:
+            with pytest.raises(BadSpec, match=what) as caught:
+                recipe_kind("kd").train(run)
+            assert mend in caught.value.hint
+            assert not run.store.calls()

@@ -143,6 +143,7 @@ def test_what_it_cannot_learn_is_one_sentence(weights: Path, tmp_path: Path) -> 
 def test_loss_counts_the_answer_alone(weights: Path) -> None:
     import torch
 
+    from potstill.students.answer_rows import answer_losses
     from potstill.students.causal_network import CausalNetwork
     from potstill.students.cloze_network import load_pretrained_lm
     from potstill.students.decoder import find_causal_model
@@ -150,7 +151,7 @@ def test_loss_counts_the_answer_alone(weights: Path) -> None:
     network = CausalNetwork(load_pretrained_lm(find_causal_model(str(weights))).model).eval()
     rows = [np.array([5, 6, 7, 8, 2]), np.array([9, 10, 2])]
     with torch.no_grad():
-        losses = network.answer_losses(rows, [3, 2], 0)
+        losses = answer_losses(network, [rows[0][:3], rows[1][:2]], [rows[0][3:], rows[1][2:]], 0)
         logits = network.model(torch.from_numpy(rows[0])[None]).logits[0].log_softmax(-1)
     assert losses[0].item() == pytest.approx(-(logits[2, 8] + logits[3, 2]).item() / 2, abs=1e-5)
     assert losses.shape == (2,)
