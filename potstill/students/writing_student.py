@@ -56,7 +56,7 @@ N_EVALUATIONS, PATIENCE = 6, 3
 MAX_GENERATED_VALIDATION = 64  # validation texts that are answered at each evaluation
 
 
-class WritingOptions(Options):
+class AnswerOptions(Options):
     """The `[student]` table of a student that answers in words.
 
     Attributes:
@@ -92,7 +92,7 @@ class SavedWriter(SavedLMStudent):
         too_long: share of the answers that were left out, as they have too many tokens.
     """
 
-    options: WritingOptions
+    options: AnswerOptions
     instruction: str
     output: Output
     prompt: AnswerPrompt
@@ -123,7 +123,7 @@ class WritingStudent(FreeTextStudent):
         self.instruction = config.instruction
         self.output = config.output if config.output and config.output.form == "free" else Output("free")
         self.weights = config.weights or self.default_weights
-        self.options = read_options(WritingOptions, f"student {self.name!r}", config.options)
+        self.options = read_options(AnswerOptions, f"student {self.name!r}", config.options)
         check_device(self.options.device)
         self.truncated = self.too_long = 0.0
         self.fit_info = FitInfo()
@@ -141,7 +141,7 @@ class WritingStudent(FreeTextStudent):
     @classmethod
     def training_passes(cls, options: OptionTable, n_rows: int) -> float:
         """See `TrainedModel.training_passes`."""
-        own = read_options(WritingOptions, f"student {cls.name!r}", own_options(options))
+        own = read_options(AnswerOptions, f"student {cls.name!r}", own_options(options))
         return own.epochs or EPOCHS.epochs(own.batch_size, n_rows)
 
     def check_requirements(self) -> None:
