@@ -39,6 +39,7 @@ class CostPlan:
         asked: how the teacher is asked, in words; empty if it does not say.
         model_status: what the teacher's server says about its model, in words; empty if it was not asked.
         shutdown_date: the day the server announces for the model's end, as YYYY-MM-DD; empty if none is known.
+        low_output_tokens, high_output_tokens: tokens that all purchases have written; 0 if they are not counted.
         model_ends: whether the server says that the model ends, or has ended.
     """
 
@@ -71,6 +72,8 @@ class CostPlan:
     model_status: str = ""
     shutdown_date: str = ""
     model_ends: bool = False
+    low_output_tokens: int = 0
+    high_output_tokens: int = 0
     format: int = FORMAT
 
     @property
@@ -116,6 +119,10 @@ class CostPlan:
             ("teacher", self.teacher_training),
             ("model", self.model_status),
             ("asked", self.asked),
+            (
+                "output",
+                f"{self.low_output_tokens:,} to {self.high_output_tokens:,} tokens" if self.high_output_tokens else "",
+            ),
             ("besides", f"{self.extra_calls}; that is in the price above" if self.extra_calls else ""),
             ("bought", self.cached),
             ("estimate", f"from {basis}; one call holds ${self.max_call_usd:.6f} at most" if self.quoted else ""),

@@ -90,6 +90,7 @@ def estimate_cost(inputs: RunInputs, *, check: bool = False) -> CostPlan | None:
         cost = _unknown_cost(inputs, planned)
     elif asks:
         cost = _sum(inputs, planned, asks)
+        cost = cost if inputs.task.form is None else _with_output_tokens(cost, asks)
     else:
         return None
     return _with_model_status(cost, planned.teacher) if check else cost
@@ -185,6 +186,18 @@ def _sum(inputs: RunInputs, planned: PlannedTeacher, asks: Sequence[Ask]) -> Cos
         remote=planned.remote,
         asked=str(planned.teacher.metadata.extra.get("asked", "")),
     )
+
+
+def _with_output_tokens(cost: CostPlan, asks: Sequence[Ask]) -> CostPlan:
+    """The plan with the tokens that its purchases have written; those of labels are too few to matter."""
+    low = sum(min(ask.low_units, ask.high_units) * _mean([each.low for each in ask.unit_usage]) for ask in asks)
+    high = sum(max(ask.low_units, ask.high_units) * _mean([each.high for each in ask.unit_usage]) for ask in asks)
+    return replace(cost, low_output_tokens=round(low), high_output_tokens=round(high))
+
+
+def _mean(usages: Sequence[Usage]) -> float:
+    """The mean number of output tokens."""
+    return sum(usage.output_tokens for usage in usages) / max(len(usages), 1)
 
 
 def _unknown_cost(inputs: RunInputs, planned: PlannedTeacher) -> CostPlan:

@@ -19,6 +19,7 @@ from potstill.evaluation.metrics import EvaluationResult, Score
 from potstill.evaluation.text2text.answer_metrics import AnswerScores
 from potstill.evaluation.text2text.entities import EntityScores
 from potstill.reports.records import Baseline, Evaluation, SamplePrediction, StudentSummary, TeacherSummary
+from potstill.reports.rounds import read_rounds
 from potstill.reports.run_facts import (
     active_seconds,
     answer_summary,
@@ -113,6 +114,7 @@ def evaluate_form_run(
         free_text=measures.answers,
         baselines=measures.baselines,
         samples=measures.samples,
+        rounds=read_rounds(run.notes()),
         recipe_sentences=recipe_sentences(run),
         money=cost_summary(run, speed),
         data=data_summary(run, facts.source, facts.cleaning),

@@ -1,6 +1,6 @@
 """The rounds of a recipe that works in rounds, read from a run's notes: what each cost and what it gained.
 
-The accuracy here is on the validation texts, which select the round: it compares the rounds, and does not measure the
+The scores here are on the validation texts, which select the round: they compare the rounds, and do not measure the
 student. Draws only its own chart; independent of recipes.
 """
 
@@ -36,6 +36,11 @@ class RoundHistory:
     def best(self) -> RoundFacts:
         """The round whose student was returned."""
         return next((each for each in self.rounds if each.round == self.best_round), self.rounds[0])
+
+    @property
+    def metric(self) -> str:
+        """What the rounds' accuracy is, in words."""
+        return self.rounds[0].metric
 
     @property
     def changes(self) -> tuple[tuple[str, float, float], ...]:
@@ -80,14 +85,18 @@ def _spread(lists: list[list[str]]) -> tuple[str, ...]:
 
 
 def draw_rounds(history: RoundHistory) -> str:
-    """Validation accuracy over the money charged, with its interval; the best round is a ring."""
+    """The metric on the validation texts over the money charged, with its interval; the best round is a ring."""
     most = max(each.charged_usd for each in history.rounds)
     if len(history.rounds) < 2 or not most > 0:
         return ""
     dots = [_dot(each, most) for each in history.rounds]
     axis = [charts.Tick(nth / TICKS, f"${_format_usd(most * nth / TICKS)}") for nth in range(TICKS + 1)]
-    title = "Accuracy on the validation texts over the money charged, round by round"
+    title = f"{_capitalise(history.metric)} on the validation texts over the money charged, round by round"
     return charts.line_chart(dots, key="rounds", title=title, highlight=_dot(history.best, most), axis=axis)
+
+
+def _capitalise(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _dot(facts: RoundFacts, most: float) -> charts.Dot:

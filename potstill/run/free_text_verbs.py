@@ -1,4 +1,4 @@
-"""The verbs of a run on free texts, beside those of `Run`: `ask_free_text` and `learn_free_text`.
+"""The verbs of a run on free texts, beside those of `Run`: `ask_free_text`, `learn_free_text`, `evaluate_free_text`.
 
 As there, each looks in the store first, under a key of its content.
 """
@@ -8,13 +8,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from potstill.data.free_text.answers import FreeTextAnswer
 from potstill.data.free_text.pool import FreeTextPool, FreeTextSubset
 from potstill.data.free_text.token_scores import TokenScores
+from potstill.data.task import AnswerMetric, JsonObject, content_key
 from potstill.errors import BadSpec
+from potstill.evaluation.metrics import EvaluationResult
+from potstill.evaluation.text2text.answer_metrics import DEFAULT_METRIC, compute_answer_metrics
+from potstill.evaluation.text2text.text_groups import GroupScore, group_scores
 from potstill.ledger.prices import Purpose
+from potstill.ledger.store import decoded
+from potstill.run import notes
 from potstill.run.learn_form import LearnKey, learn_form, training_progress
 from potstill.run.learn_record import training_digest
 from potstill.run.run import Run
@@ -130,6 +136,43 @@ def learn_free_text(
 def _token_digest(targets: TokenTargets) -> str:
     own = [json.dumps(each and each.to_json()) for each in targets.scores]
     return training_digest([str(targets.temperature), *own])
+
+
+@dataclass(frozen=True)
+class AnswerEvaluation:
+    """The evaluation of a student's answers, and the score of each group of the texts; see `text_groups`."""
+
+    result: EvaluationResult
+    groups: tuple[GroupScore, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """A JSON object that `from_json` reads."""
+        return {"result": self.result.to_json(), "groups": [asdict(each) for each in self.groups]}
+
+    @classmethod
+    def from_json(cls, record: JsonObject) -> AnswerEvaluation:
+        """Read what `to_json` returned."""
+        groups = tuple(GroupScore(**each) for each in record["groups"])
+        return cls(EvaluationResult.from_json(record["result"]), groups)
+
+
+def answer_metric(run: Run) -> AnswerMetric:
+    """The metric that the task's students are compared by."""
+    return (run.task.output.metric if run.task.output else None) or DEFAULT_METRIC
+
+
+def evaluate_free_text(run: Run, student: FreeTextStudent, part: AnsweredTexts, name: str = "") -> AnswerEvaluation:
+    """Evaluate a student on answered texts; computed once, then read from the store. Costs nothing."""
+    metric = answer_metric(run)
+    key = content_key("judge free text", run.student_key(student), _digest(part), metric)
+    if (stored := decoded(AnswerEvaluation.from_json, run.store.load([key]).get(key))) is not None:
+        return stored
+    found = [each.text for each in student.generate(part.texts)]
+    result = compute_answer_metrics(found, part.references, metric)
+    evaluation = AnswerEvaluation(result, group_scores(metric, part.texts, found, part.references))
+    run.store.save({key: evaluation.to_json()})
+    run.note(notes.Evaluated(name, len(part.texts), result.main_score.value))
+    return evaluation
 
 
 def _digest(part: AnsweredTexts) -> str:

@@ -255,18 +255,19 @@ class RoundFacts(NoteRecord):
     Attributes:
         round: number of the round.
         n_train: texts it was trained on.
-        validation_loss: mean negative log-likelihood of the validation labels.
-        accuracy, accuracy_low, accuracy_high: on the validation texts, with the bounds of a 95 % interval.
-        macro_f1, f1: on the validation texts; `f1` is label -> F1.
+        validation_loss: mean negative log-likelihood of the validation labels; None in text-to-text tasks.
+        accuracy, accuracy_low, accuracy_high: `metric` on the validation texts, with the bounds of a 95 % interval.
+        macro_f1, f1: on the validation texts; `f1` is label -> F1, or group of texts -> score.
         charged_usd: by the whole run, when the round was over.
-        is_best: whether the loss was the lowest so far, or more labels had training texts than before.
+        is_best: whether the student was the best so far, or more labels had training texts than before.
         acquired: the round's texts.
+        metric: what `accuracy` is, in words.
     """
 
     name = "round"
     round: int
     n_train: int
-    validation_loss: float
+    validation_loss: float | None
     accuracy: float
     accuracy_low: float
     accuracy_high: float
@@ -275,6 +276,7 @@ class RoundFacts(NoteRecord):
     charged_usd: float
     is_best: bool
     acquired: AcquisitionCounts = AcquisitionCounts()
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -310,6 +312,7 @@ class RoundsFinished(NoteRecord):
         budget_exhausted: whether the budget ended before the rounds did.
         labels_without_gold: labels whose first training texts the teacher generated.
         labels_without_validation: those of them that have no validation text either.
+        selected_by: why that student was returned, in words.
     """
 
     name = "rounds_finished"
@@ -324,6 +327,7 @@ class RoundsFinished(NoteRecord):
     budget_exhausted: bool
     labels_without_gold: tuple[str, ...] = ()
     labels_without_validation: tuple[str, ...] = ()
+    selected_by: str = "lowest validation loss"
 
     def sentence(self) -> str:
         """What was generated, what was rejected and which student was returned."""
@@ -334,8 +338,8 @@ class RoundsFinished(NoteRecord):
         return (
             f"{self.teacher} generated {self.n_generated} texts in {self.n_rounds} rounds, guided by the student's "
             f"errors; {self.n_accepted - self.n_labelled} were accepted ({rejected} rejected).{labelled} "
-            f"Its prompts showed {self.n_shown} training texts. The student of round {self.best_round} had the lowest "
-            f"validation loss{among} and is the one returned.{exhausted}{self._unmeasured()}"
+            f"Its prompts showed {self.n_shown} training texts. The student of round {self.best_round} had the "
+            f"{self.selected_by}{among} and is the one returned.{exhausted}{self._unmeasured()}"
         )
 
     def _unmeasured(self) -> str:

@@ -19,6 +19,7 @@ from potstill.ledger.prices import Category, ExactPrice, Price, Rates, Usage
 from potstill.teachers.base import Fact, GeneratedTexts, Reply, TeacherMetadata, TeacherSetup, UsageEstimate
 from potstill.teachers.chat_question import ChatQuestion
 from potstill.teachers.entity_question import EntityQuestion
+from potstill.teachers.form_generation_prompts import FormGenerationPrompt, fit_form_prompt
 from potstill.teachers.free_text_question import FreeTextQuestion
 from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
 from potstill.teachers.label_question import SPARE_REQUESTS, LabelQuestion
@@ -219,15 +220,15 @@ class ChatTeacher:
             return Usage()
         return self._max_call(self._max_generation_request(self._generation_prompt(request)), 1 + SPARE_REQUESTS)
 
-    def _generation_prompt(self, request: GenerationRequest) -> GenerationPrompt:
-        return fit_generation_prompt(
-            self._task,
-            self._builder.redact_request(request),
-            self._options.generation_prompt_tokens,
-            self._question.lists_labels,
-        )
+    def _generation_prompt(self, request: GenerationRequest) -> GenerationPrompt | FormGenerationPrompt:
+        limit, lists_labels = self._options.generation_prompt_tokens, self._question.lists_labels
+        request = self._builder.redact_request(request)
+        if self._task.form is None:
+            return fit_generation_prompt(self._task, request, limit, lists_labels)
+        prompt = FormGenerationPrompt(self._task, request, lists_labels, lambda text: self._builder(text).text)
+        return fit_form_prompt(prompt, limit)
 
-    def _max_generation_request(self, prompt: GenerationPrompt) -> Usage:
+    def _max_generation_request(self, prompt: GenerationPrompt | FormGenerationPrompt) -> Usage:
         tokens = max_tokens_of(prompt.messages("x")) + 4 * RAW_REPLY_CHARACTERS + len(str(prompt.schema).encode())
         return self._max_tokens_usage(tokens, self._options.generation_max_tokens)
 
@@ -235,17 +236,23 @@ class ChatTeacher:
         """One request, its prompt counted as for `estimate_usage`, with short or with long texts."""
         if not self.capabilities.generates:
             return UsageEstimate(Usage(), Usage())
-        bound = self._max_generation_request(self._generation_prompt(request))
+        made = self._generation_prompt(request)
+        bound = self._max_generation_request(made)
+        short, long = made.expected_tokens
+        low_tokens = round(min(short, bound.output_tokens))
+        # A model that reasons first may use all that it is given for that.
+        high_tokens = round(min(long + (self._options.max_tokens or 0), bound.output_tokens))
         most, least = PROMPT_BYTES_PER_TOKEN
         seconds = self._options.timeout_s / 4 if self._by_time else 0.0
-        low = Usage(math.ceil(bound.input_tokens / most), 0, min(15 * request.n, bound.output_tokens), seconds / 10)
+        low = Usage(math.ceil(bound.input_tokens / most), 0, low_tokens, seconds / 10)
         tokens, cached = (math.ceil(n / least) for n in (bound.input_tokens, bound.cache_write_tokens))
-        return UsageEstimate(low, Usage(tokens, 0, bound.output_tokens, seconds, cache_write_tokens=cached))
+        return UsageEstimate(low, Usage(tokens, 0, high_tokens, seconds, cache_write_tokens=cached))
 
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
         """Up to `request.n` texts for `request.label`, or for the request's feedback; none if the model refuses.
 
-        A reply to feedback that cannot be parsed comes back with the label ""; without feedback no text comes back.
+        A reply to feedback that cannot be parsed comes back with the label ""; without feedback no text comes back. In
+        a text-to-text task a label is an answer; see `written_answers`.
 
         Raises:
             BadSpec: a label the task does not have, or feedback that cannot be cut to `generation_prompt_tokens`.
@@ -277,7 +284,9 @@ class ChatTeacher:
             texts = () if rejected is None else prompt.unparsed(rejected)
         return GeneratedTexts(texts, self._usage(call))
 
-    def _generate_once(self, prompt: GenerationPrompt, call: CallUsage, rejected: str | None) -> Choice:
+    def _generate_once(
+        self, prompt: GenerationPrompt | FormGenerationPrompt, call: CallUsage, rejected: str | None
+    ) -> Choice:
         temperature = self._options.temperature if self._options.temperature is not None else 1.0
 
         def build() -> ChatRequest:

@@ -74,13 +74,10 @@ class EntityQuestion:
 
     capabilities = replace(
         CHAT_CAPABILITIES,
-        generates=False,
         describes_labels=False,
-        reads_feedback=False,
         writes_answers=True,
         soft_labels=False,
     )
-    lists_labels = True
     max_requests = 1 + SPARE_REQUESTS
     samples = 1
 
@@ -96,7 +93,8 @@ class EntityQuestion:
         self._temperature = options.temperature or 0.0
         self._server = server
         limit = options.max_schema_labels or 0
-        self._schema = self._prompt.schema if setup.task.n_labels <= limit else None
+        self.lists_labels = setup.task.n_labels <= limit
+        self._schema = self._prompt.schema if self.lists_labels else None
         self._share = reply_share(self._prompt.examples)
         self.key_parts: tuple[object, ...] = (
             f"entities {ENTITY_PROMPT_VERSION}",

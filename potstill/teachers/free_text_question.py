@@ -36,9 +36,7 @@ class FreeTextQuestion:
 
     capabilities = replace(
         CHAT_CAPABILITIES,
-        generates=False,
         describes_labels=False,
-        reads_feedback=False,
         writes_answers=True,
         soft_labels=False,
     )

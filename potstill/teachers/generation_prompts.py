@@ -30,6 +30,7 @@ from potstill.teachers.prompts import (
 
 GENERATION_PROMPT_TOKENS = 24_000
 PROMPT_BYTES_PER_TOKEN = 2.5  # less only in scripts that the vocabulary does not cover
+MIN_TEXT_TOKENS = 15  # of a text with its label in a reply, for the estimate of the cost
 UNPARSED_CHARACTERS = 160  # characters kept of a reply that cannot be parsed
 
 GENERATION_ROLE = (
@@ -91,6 +92,11 @@ class GenerationPrompt:
         if self.content is None:
             return GENERATION_SCHEMA
         return labelled_texts_schema(self.task.labels if self.enumerates_labels else ())
+
+    @property
+    def expected_tokens(self) -> tuple[float, float]:
+        """Tokens a reply will probably have, at least and at most; how long texts are is not known."""
+        return MIN_TEXT_TOKENS * self.request.n, math.inf
 
     def parse(self, reply: str) -> tuple[LabelledText, ...] | None:
         """The texts of the reply; None if it cannot be parsed."""

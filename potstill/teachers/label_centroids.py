@@ -17,6 +17,19 @@ TEXTS_PER_LABEL = 200
 INVERSE_TEMPERATURE = 20.0
 
 
+def word_similarity(texts: Sequence[str], others: Sequence[str]) -> Floats:
+    """(N,) the cosine of each text to the nearest of `others`, in the TF-IDF space of all of them."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    space = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", max_features=50_000)
+    try:
+        rows = space.fit_transform([*texts, *others])
+    except ValueError:  # no word in any of them
+        return np.zeros(len(texts))
+    cosine = rows[: len(texts)] @ rows[len(texts) :].T
+    return np.asarray(cosine.max(axis=1).todense(), dtype=np.float64).ravel()
+
+
 class LabelCentroids:
     """Label centroids in a TF-IDF space.
 

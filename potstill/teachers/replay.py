@@ -36,6 +36,7 @@ from potstill.teachers.base import (
     TeacherSetup,
     UsageEstimate,
 )
+from potstill.teachers.entity_prompt import encode_named
 from potstill.teachers.label_centroids import LabelCentroids
 from potstill.teachers.labelled_file import (
     READING_OPTIONS,
@@ -51,9 +52,11 @@ from potstill.teachers.replay_entities import (
     MarkedText,
     read_gold_entities,
 )
+from potstill.teachers.replay_form_generation import FormReplaySource
 from potstill.teachers.replay_free_text import FreeTextReplayTeacher, read_gold_answers
 from potstill.teachers.replay_generation import ReplayGenerator, ServedTexts, WritingOptions, count_tokens, text_seed
 from potstill.teachers.replay_label_sets import Truth, replay_label_set
+from potstill.teachers.written_answers import encode_written_answer
 
 Floats = NDArray[np.float64]
 MIN_PROBABILITY = 1e-6
@@ -131,8 +134,6 @@ def open_teacher(setup: TeacherSetup) -> ReplayTeacher:
 def open_form_teacher(setup: TeacherSetup) -> EntityReplayTeacher | FreeTextReplayTeacher:
     """`replay` with a marked or answered file, in a text-to-text task. Raises what `open_teacher` raises."""
     options = read_options(ReplayOptions, "teacher 'replay'", setup.options)
-    if options.generate_from:
-        raise BadSpec("Texts with entities or answers are not generated.", "Leave generate_from out.")
     files = _files(options.file)
     settings = FormReplaySettings(
         accuracy=options.accuracy,
@@ -142,6 +143,7 @@ def open_form_teacher(setup: TeacherSetup) -> EntityReplayTeacher | FreeTextRepl
         is_human=options.usd_per_label is not None,
         batch_size=options.batch_size,
         parallel=options.parallel,
+        source=_form_source(setup, options) if options.generate_from else None,
     )
     price, named = _price(options), ", ".join(Path(file).name for file in files)
     if setup.task.form == "free":
@@ -153,6 +155,24 @@ def open_form_teacher(setup: TeacherSetup) -> EntityReplayTeacher | FreeTextRepl
     for file in files:
         gold = read_gold_entities(setup.workspace / file, options, setup.task) | gold
     return EntityReplayTeacher(setup, settings, gold, price, named)
+
+
+def _form_source(setup: TeacherSetup, options: ReplayOptions) -> FormReplaySource:
+    """The texts with their answers that are written from."""
+    path = setup.workspace / options.generate_from
+
+    def read() -> dict[str, str]:
+        if setup.task.form == "free":
+            return {text: encode_written_answer(own) for text, own in read_gold_answers(path, options).items()}
+        marked = read_gold_entities(path, options, setup.task).values()
+        return {each.text: encode_named(each.named(each.text)) for each in marked}
+
+    accuracy = options.generation_accuracy or options.accuracy
+    return FormReplaySource(options.generate_from, accuracy, read, _served(setup))
+
+
+def _served(setup: TeacherSetup) -> ServedTexts:
+    return ServedTexts(setup.run_folder and setup.run_folder / SERVED_FILE)
 
 
 class ReplayTeacher:
@@ -205,7 +225,7 @@ class ReplayTeacher:
             read_pool=self._read_generation_pool,
             shares=self._shares,
             centroids=lambda: self._centroids,
-            served=ServedTexts(setup.run_folder and setup.run_folder / SERVED_FILE),
+            served=_served(setup),
         )
         self.metadata = TeacherMetadata(
             price=self.price.source,

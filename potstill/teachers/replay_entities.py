@@ -7,8 +7,8 @@ Does not simulate wrong spans, or entities that are none.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +21,18 @@ from potstill.data.task import Task, content_key
 from potstill.errors import BadData, did_you_mean, with_keys
 from potstill.evaluation.text2text.entities import Entities
 from potstill.ledger.prices import Category, Price, Usage
-from potstill.teachers.base import (
-    Reply,
-    TeacherCapabilities,
-    TeacherMetadata,
-    TeacherSetup,
-    UsageEstimate,
-)
+from potstill.teachers.base import Reply, TeacherMetadata, TeacherSetup, UsageEstimate
 from potstill.teachers.entity_prompt import encode_named
 from potstill.teachers.labelled_file import LabelledFileOptions, normalize_whitespace, read_labelled_table
-from potstill.teachers.non_generating import NonGeneratingTeacher
-from potstill.teachers.replay_generation import count_tokens, text_seed
+from potstill.teachers.replay_form_generation import (
+    FormReplayGeneration,
+    FormReplaySource,
+    FormReplayWriter,
+    form_replay_capabilities,
+    generation_key,
+)
+from potstill.teachers.replay_generation import WritingOptions, count_tokens, text_seed
+from potstill.teachers.written_answers import read_written_entities
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ class MarkedText:
 
 @dataclass(frozen=True)
 class FormReplaySettings:
-    """The options of `replay` that count for entities and answers in words; see `ReplayOptions`."""
+    """The options of `replay` that count for entities and answers in words; see `ReplayOptions`.
+
+    `source` is what texts with their answers are written from; None writes none.
+    """
 
     accuracy: float
     failure_rate: float
@@ -61,6 +65,19 @@ class FormReplaySettings:
     is_human: bool
     batch_size: int
     parallel: int
+    source: FormReplaySource | None = None
+
+    @property
+    def pace(self) -> dict[str, float]:
+        """What changes the answers."""
+        return {"accuracy": self.accuracy, "failure_rate": self.failure_rate}
+
+    def writer(self, seed: int, replay: Callable[[str, float, np.random.Generator], str]) -> FormReplayWriter | None:
+        """What writes texts with their answers; None without a source."""
+        if self.source is None:
+            return None
+        options = WritingOptions(self.source.accuracy, self.prompt_tokens, self.is_human, seed)
+        return FormReplayWriter(options, self.source, replay)
 
 
 def read_gold_entities(path: Path, options: LabelledFileOptions, task: Task) -> dict[str, MarkedText]:
@@ -98,7 +115,7 @@ def _read_cell(found: EntityColumns, text: str, cell: str, place: str, task: Tas
     return entities
 
 
-class EntityReplayTeacher(NonGeneratingTeacher):
+class EntityReplayTeacher(FormReplayGeneration):
     """Replays entities. Equal texts get equal answers: the random seed is made of text and seed.
 
     Args:
@@ -112,10 +129,6 @@ class EntityReplayTeacher(NonGeneratingTeacher):
     simulated = True
     needs_prior_correction = False
     greenlet_safe = False
-    generation_hint = "Take --procedure kd."
-    capabilities = TeacherCapabilities(
-        task_kinds=frozenset({"text2text"}), output_forms=frozenset({"entities"}), soft_labels=False
-    )
 
     def __init__(
         self,
@@ -131,10 +144,12 @@ class EntityReplayTeacher(NonGeneratingTeacher):
         self._settings, self._gold, self._seed, self._types = settings, gold, setup.seed, setup.task.labels
         examples = [(example.text, example.label) for example in setup.examples]
         rows = sorted((text, encode_named(marked.named(text))) for text, marked in gold.items())
-        pace = {name: value for name, value in asdict(settings).items() if name in ("accuracy", "failure_rate")}
-        self.key = self.generation_key = content_key(
-            "replay entities", setup.task.key, content_key(rows), pace, examples, setup.seed
+        self.key = content_key(
+            "replay entities", setup.task.key, content_key(rows), settings.pace, examples, setup.seed
         )
+        self.writer = settings.writer(setup.seed, self._rewritten)
+        self.generation_key = generation_key(self.key, settings.source)
+        self.capabilities = form_replay_capabilities("entities", writes=self.writer is not None)
         self.metadata = TeacherMetadata(
             price=price.source,
             simulation="replays known entities; accuracy, price and pace are assumptions",
@@ -170,13 +185,23 @@ class EntityReplayTeacher(NonGeneratingTeacher):
         rng = np.random.default_rng(text_seed(self._seed, text))
         if rng.random() < self._settings.failure_rate:
             return EntityAnswer("failed", raw="simulated failure")
-        named = tuple(one for each in self._named(text) if (one := self._replayed(each, rng)) is not None)
+        named = self._replayed(self._named(text), self._settings.accuracy, rng)
         return EntityAnswer("ok", raw=encode_named(named)[:200], named=named)
 
-    def _replayed(self, gold: NamedEntity, rng: np.random.Generator) -> NamedEntity | None:
-        """The entity, with another type, or None if it is missed."""
-        is_right, is_missed = rng.random() < self._settings.accuracy, rng.random() < 0.5
-        others = [name for name in self._types if name != gold.type]
-        if is_right:
-            return gold
-        return None if is_missed or not others else NamedEntity(gold.words, str(rng.choice(others)), gold.start)
+    def _rewritten(self, answer: str, accuracy: float, rng: np.random.Generator) -> str:
+        """The entities beside a text that is written."""
+        return encode_named(self._replayed(read_written_entities(answer) or (), accuracy, rng))
+
+    def _replayed(
+        self, gold: Sequence[NamedEntity], accuracy: float, rng: np.random.Generator
+    ) -> tuple[NamedEntity, ...]:
+        """The entities with errors: some are missed, and some have another type."""
+        found = []
+        for each in gold:
+            is_right, is_missed = rng.random() < accuracy, rng.random() < 0.5
+            others = [name for name in self._types if name != each.type]
+            if is_right:
+                found.append(each)
+            elif not is_missed and others:
+                found.append(NamedEntity(each.words, str(rng.choice(others)), each.start))
+        return tuple(found)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +19,16 @@ from potstill.data.task import content_key
 from potstill.data.text2text_rows import UnreadableAnswerError
 from potstill.errors import BadData, with_keys
 from potstill.ledger.prices import Category, Price, Usage
-from potstill.teachers.base import (
-    Reply,
-    TeacherCapabilities,
-    TeacherMetadata,
-    TeacherSetup,
-    UsageEstimate,
-)
+from potstill.teachers.base import Reply, TeacherMetadata, TeacherSetup, UsageEstimate
 from potstill.teachers.labelled_file import LabelledFileOptions, normalize_whitespace, read_labelled_table
-from potstill.teachers.non_generating import NonGeneratingTeacher
 from potstill.teachers.replay_entities import FormReplaySettings
+from potstill.teachers.replay_form_generation import (
+    FormReplayGeneration,
+    form_replay_capabilities,
+    generation_key,
+)
 from potstill.teachers.replay_generation import count_tokens, text_seed
+from potstill.teachers.written_answers import encode_written_answer, read_written_answer
 
 
 def read_gold_answers(path: Path, options: LabelledFileOptions) -> dict[str, str]:
@@ -57,7 +55,7 @@ def read_gold_answers(path: Path, options: LabelledFileOptions) -> dict[str, str
     return gold
 
 
-class FreeTextReplayTeacher(NonGeneratingTeacher):
+class FreeTextReplayTeacher(FormReplayGeneration):
     """Replays answers. Equal texts get equal answers: the random seed is made of text and seed.
 
     Args:
@@ -71,10 +69,6 @@ class FreeTextReplayTeacher(NonGeneratingTeacher):
     simulated = True
     needs_prior_correction = False
     greenlet_safe = False
-    generation_hint = "Take --procedure kd."
-    capabilities = TeacherCapabilities(
-        task_kinds=frozenset({"text2text"}), output_forms=frozenset({"free"}), soft_labels=False
-    )
 
     def __init__(
         self, setup: TeacherSetup, settings: FormReplaySettings, gold: Mapping[str, str], price: Price, file: str
@@ -86,10 +80,12 @@ class FreeTextReplayTeacher(NonGeneratingTeacher):
         self._others = sorted(set(gold.values()))
         self._longest = max(map(count_tokens, self._others))
         examples = [(example.text, example.label) for example in setup.examples]
-        pace = {name: value for name, value in asdict(settings).items() if name in ("accuracy", "failure_rate")}
-        self.key = self.generation_key = content_key(
-            "replay free text", setup.task.key, content_key(sorted(gold.items())), pace, examples, setup.seed
+        self.key = content_key(
+            "replay free text", setup.task.key, content_key(sorted(gold.items())), settings.pace, examples, setup.seed
         )
+        self.writer = settings.writer(setup.seed, self._rewritten)
+        self.generation_key = generation_key(self.key, settings.source)
+        self.capabilities = form_replay_capabilities("free", writes=self.writer is not None)
         self.metadata = TeacherMetadata(
             price=price.source,
             simulation="replays known answers; accuracy, price and pace are assumptions",
@@ -124,7 +120,14 @@ class FreeTextReplayTeacher(NonGeneratingTeacher):
         rng = np.random.default_rng(text_seed(self._seed, text))
         if rng.random() < self._settings.failure_rate:
             return FreeTextAnswer("failed", raw="simulated failure")
-        others = [each for each in self._others if each != known]
-        if rng.random() >= self._settings.accuracy and others:
-            known = str(rng.choice(others))
+        known = self._replayed(known, self._settings.accuracy, rng)
         return FreeTextAnswer("ok", raw=known[:200], text=known)
+
+    def _rewritten(self, answer: str, accuracy: float, rng: np.random.Generator) -> str:
+        """The answer beside a text that is written."""
+        return encode_written_answer(self._replayed(read_written_answer(answer) or "", accuracy, rng))
+
+    def _replayed(self, known: str, accuracy: float, rng: np.random.Generator) -> str:
+        """The answer, or that of another text."""
+        others = [each for each in self._others if each != known]
+        return str(rng.choice(others)) if rng.random() >= accuracy and others else known

@@ -10,10 +10,10 @@ from potstill.data.entities.build import encode_entities
 from potstill.data.task import Answer, AnswerState, LabelledText, Task
 from potstill.evaluation.text2text.entities import Entity
 from potstill.testing.checks import check
-from potstill.testing.teacher import TeacherContract
+from potstill.testing.form_teacher import FormTeacherContract
 
 
-class EntityTeacherContract(TeacherContract):
+class EntityTeacherContract(FormTeacherContract):
     """The contract of every teacher that names entities. Override `open_teacher`, and what is different below.
 
     Attributes:

@@ -8,10 +8,10 @@ from typing import ClassVar, get_args
 from potstill.data.free_text.answers import FreeTextAnswer, check_free_text_answer, read_free_text_answer
 from potstill.data.task import Answer, AnswerState, LabelledText, Output, Task
 from potstill.testing.checks import check
-from potstill.testing.teacher import TeacherContract
+from potstill.testing.form_teacher import FormTeacherContract
 
 
-class FreeTextTeacherContract(TeacherContract):
+class FreeTextTeacherContract(FormTeacherContract):
     """The contract of every teacher that answers in words. Override `open_teacher`, and what is different below."""
 
     task: ClassVar[Task] = Task((), kind="text2text", output=Output("free"))

@@ -14,7 +14,7 @@ from support.marked_texts import TYPES, marked_texts, write_marked
 
 from potstill.data.entities.answers import EntityAnswer, NamedEntity
 from potstill.data.entities.build import encode_entities
-from potstill.data.task import LabelledText, Task
+from potstill.data.task import GenerationRequest, LabelledText, Task
 from potstill.errors import BadData, BadSpec, TeacherError
 from potstill.evaluation.text2text.entities import Entity
 from potstill.ledger.prices import Usage
@@ -35,17 +35,21 @@ NONE_SHOWN = LabelledText("the", encode_entities(()))
 class TestOpenAI(Served, EntityTeacherContract):
     """JSON by a schema."""
 
+    generates = True
+
 
 class TestAnthropic(Served, EntityTeacherContract):
     """The same, from the Messages API."""
 
     provider = ChatProvider(anthropic.open_teacher, PRICES)
+    generates = True
 
 
 class TestOpenAIByBatch(Served, EntityTeacherContract):
     """What is asked directly of a teacher that could leave a batch."""
 
     options: ClassVar[dict[str, Any]] = {"batch": True}
+    generates = True
 
 
 class TestReplay(EntityTeacherContract):
@@ -65,6 +69,16 @@ class TestReplay(EntityTeacherContract):
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         options = {"file": "known.jsonl", "usd_per_million_tokens": 1, "accuracy": 1}
+        return open_by_task(TeacherSetup(task, "", examples, options, workspace=self.folder))
+
+
+class TestReplayThatWrites(TestReplay):
+    """Texts of a file with their entities."""
+
+    generates = True
+
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
+        options = {"file": "known.jsonl", "generate_from": "known.jsonl", "usd_per_million_tokens": 1, "accuracy": 1}
         return open_by_task(TeacherSetup(task, "", examples, options, workspace=self.folder))
 
 
@@ -136,14 +150,12 @@ def test_the_same_question_has_the_same_key_and_other_types_examples_or_limits_a
     assert len(set(keys)) == 4
 
 
-def test_options_of_tasks_of_labels_are_refused_and_texts_are_not_written() -> None:
+def test_options_of_tasks_of_labels_are_refused() -> None:
     with FakeServer() as server:
         for options in ({"samples": 3}, {"shortlist": 5}, {"examples": "nearest"}, {"candidates": True}):
             with pytest.raises(BadSpec):
                 given = {"base_url": server.url, **options}
                 OPENAI.open_teacher(TeacherSetup(TASK, "m", (), given, PriceOptions.parse(PRICES)))
-        teacher = OPENAI.teacher_at(server, (), TASK)
-        assert not teacher.capabilities.generates
         assert server.seen == []
 
 
@@ -281,7 +293,5 @@ def test_a_replayed_file_without_marks_or_of_other_types_is_refused(tmp_path: Pa
     with pytest.raises(BadData, match="'place'"):
         replay(tmp_path)
     write_marked(tmp_path / "known.jsonl", [("the bank", (Entity(4, 8, "finance"),))])
-    with pytest.raises(BadSpec):
-        replay(tmp_path, generate_from="known.jsonl")
-    with pytest.raises(TeacherError):
-        replay(tmp_path).generate(None)
+    with pytest.raises(TeacherError, match="generates no texts"):
+        replay(tmp_path).generate(GenerationRequest("", 1))

@@ -30,11 +30,14 @@ SHOWN = LabelledText("a cheese goal and", "food sport")
 class TestOpenAI(Served, FreeTextTeacherContract):
     """The reply as it is."""
 
+    generates = True
+
 
 class TestAnthropic(Served, FreeTextTeacherContract):
     """The same, from the Messages API."""
 
     provider = ChatProvider(anthropic.open_teacher, PRICES)
+    generates = True
 
 
 class TestReplay(FreeTextTeacherContract):
@@ -49,6 +52,16 @@ class TestReplay(FreeTextTeacherContract):
 
     def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
         options = {"file": "known.jsonl", "usd_per_million_tokens": 1, "accuracy": 1}
+        return open_by_task(TeacherSetup(task, "", examples, options, workspace=self.folder))
+
+
+class TestReplayThatWrites(TestReplay):
+    """Texts of a file with their answers."""
+
+    generates = True
+
+    def open_teacher(self, task: Task, examples: Sequence[LabelledText] = ()) -> Teacher:
+        options = {"file": "known.jsonl", "generate_from": "known.jsonl", "usd_per_million_tokens": 1, "accuracy": 1}
         return open_by_task(TeacherSetup(task, "", examples, options, workspace=self.folder))
 
 
@@ -148,8 +161,6 @@ def test_replay_is_right_as_often_as_it_is_said_to_be(tmp_path: Path) -> None:
     assert reply.usage != Usage()
     with pytest.raises(BadData, match="has no answered text"):
         replay(tmp_path / write_answered(tmp_path / "empty.jsonl", [("the soup", "")]).parent, file="empty.jsonl")
-    with pytest.raises(BadSpec, match="are not generated"):
-        replay(tmp_path, generate_from="known.jsonl")
 
 
 def test_what_is_stored_is_read_again_and_nothing_else() -> None:
@@ -160,4 +171,3 @@ def test_what_is_stored_is_read_again_and_nothing_else() -> None:
     assert check_free_text_answer(Answer("ok", (0.0,))).state == "failed"
     assert check_free_text_answer(FreeTextAnswer("ok", text=" ")).state == "failed"
     assert check_free_text_answer(FreeTextAnswer("failed", text="a")).text == ""
-    assert FreeTextTeacherContract.generates is False

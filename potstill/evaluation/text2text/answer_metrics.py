@@ -22,6 +22,7 @@ from potstill.evaluation.text2text.answers import (
     exact_match,
     rouge_l,
     rouge_n,
+    sentence_bleu,
     token_f1,
 )
 from potstill.evaluation.text2text.resampling import SummedScore, bootstrap_counts, mean_counts, mean_of_sums
@@ -91,6 +92,18 @@ def answer_score(metric: AnswerMetric, predictions: Sequence[str], references: S
         return 0.0
     counts = answer_counts(metric, predictions, references)
     return float(summed_score(metric)(counts.sum(axis=0)[None])[0])
+
+
+def text_scores(metric: AnswerMetric, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
+    """(N,) the score of each answer by itself, in [0, 1]; of BLEU that of one text.
+
+    Raises:
+        ValueError: unequal numbers of texts.
+    """
+    pairs = zip(predictions, references, strict=True)
+    if metric == "bleu":
+        return np.array([sentence_bleu(each, own) for each, own in pairs], dtype=np.float64)
+    return np.array([best_of(_SINGLE[metric], each, own) for each, own in pairs], dtype=np.float64)
 
 
 def answer_interval(

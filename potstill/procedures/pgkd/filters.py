@@ -97,7 +97,7 @@ class TextFilter:
         rejected: list[RejectedText] = []
         for i, each in enumerate(texts):
             leak = next((f"copies {name}" for name, rows in copies.items() if i in rows), "")
-            reason = leak or self._label_fault(each) or ("copies its request" if i in copied else self._fault(each))
+            reason = leak or self.label_fault(each) or ("copies its request" if i in copied else self._fault(each))
             if not reason and (i in duplicates or _find_duplicates([normalised[i]], accepted_normalised)):
                 reason = "duplicate"
             if reason:
@@ -108,7 +108,7 @@ class TextFilter:
         self._train += accepted_normalised
         return FilterResult(tuple(accepted), tuple(rejected))
 
-    def _label_fault(self, each: LabelledText) -> str:
+    def label_fault(self, each: LabelledText) -> str:
         """The reason to reject a text for its label; empty if there is none."""
         if not each.label:
             return "unreadable"

@@ -294,10 +294,10 @@ def _open_teacher(run: Run, train: Subset, options: PgkdOptions) -> GeneratingTe
     """The spec's teacher and the calibration of its scores, if any are used."""
     named = run.spec.teacher
     if named is not None and not teacher_kind(named.kind).capabilities.generates:
-        raise _cannot_generate(named.name)
+        raise cannot_generate(named.name)
     teacher = run.teacher(select_examples(train, run.spec, run.task))
     if not teacher.capabilities.generates:
-        raise _cannot_generate(teacher.name)
+        raise cannot_generate(teacher.name)
     calibration = Calibration(tuple([0.0] * run.task.n_labels), 1.0)
     if teacher.needs_prior_correction and options.uses_answers:
         rows = np.random.default_rng(run.spec.seed).permutation(len(train))[:BIAS_TEXTS]
@@ -310,7 +310,8 @@ def _open_teacher(run: Run, train: Subset, options: PgkdOptions) -> GeneratingTe
     return GeneratingTeacher(teacher, calibration)
 
 
-def _cannot_generate(name: str) -> BadSpec:
+def cannot_generate(name: str) -> BadSpec:
+    """The error about a teacher that writes no texts."""
     return BadSpec(
         f"The teacher {name!r} cannot generate texts, which PGKD trains on.",
         "Take an LLM (openai, anthropic, or local with a GGUF file), replay with generate_from, or --procedure kd.",

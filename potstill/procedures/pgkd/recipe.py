@@ -13,13 +13,20 @@ from __future__ import annotations
 
 from potstill.data.pool import Subset
 from potstill.errors import BadData, BudgetExceeded
-from potstill.procedures.base import Recipe
+from potstill.procedures.base import FormRecipe, Recipe
+from potstill.procedures.pgkd.form_recipe import pgkd_form
+from potstill.procedures.pgkd.form_request import quote_form_generation
+from potstill.procedures.pgkd.form_tasks import EntityTask, FreeTextTask
 from potstill.procedures.pgkd.generation import TextSource
 from potstill.procedures.pgkd.generation_request import PgkdOptions, TrainingTexts, make_generation_request
 from potstill.procedures.pgkd.quote import quote_generation
 from potstill.procedures.pgkd.rounds import RoundLog, RoundTrainer
+from potstill.run.entity_verbs import entity_pool
+from potstill.run.free_text_verbs import free_text_pool
 from potstill.run.run import Run
 from potstill.students.base import Student
+from potstill.students.entity_student import EntityStudent
+from potstill.students.free_text_student import FreeTextStudent
 
 
 def pgkd(run: Run) -> Student:
@@ -75,4 +82,25 @@ def _training_data(run: Run) -> Subset:
     return train
 
 
-RECIPE = Recipe("pgkd", pgkd, PgkdOptions, frozenset({"single"}), quote=quote_generation, validates=True)
+def pgkd_on_entities(run: Run) -> EntityStudent:
+    """See `form_recipe.pgkd_form`."""
+    return pgkd_form(run, EntityTask(run.task, entity_pool(run)), RECIPE.read_options(run.spec))
+
+
+def pgkd_on_free_text(run: Run) -> FreeTextStudent:
+    """See `form_recipe.pgkd_form`."""
+    return pgkd_form(run, FreeTextTask(run.task, free_text_pool(run)), RECIPE.read_options(run.spec))
+
+
+RECIPE = Recipe(
+    "pgkd",
+    pgkd,
+    PgkdOptions,
+    frozenset({"single"}),
+    quote=quote_generation,
+    validates=True,
+    forms={
+        "entities": FormRecipe(pgkd_on_entities, quote_form_generation),
+        "free": FormRecipe(pgkd_on_free_text, quote_form_generation),
+    },
+)

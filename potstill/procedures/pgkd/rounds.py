@@ -7,8 +7,10 @@ compares a round with everything else that the budget can buy.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from operator import attrgetter
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from potstill.data.pool import Subset
 from potstill.data.task import GenerationRequest, LabelledText
 from potstill.evaluation.cross_validation import fold_splits, random_folds
-from potstill.evaluation.metrics import EvaluationResult
+from potstill.evaluation.metrics import EvaluationResult, Score
 from potstill.ledger.prices import Purpose, micros_to_usd
 from potstill.procedures.pgkd.filters import MAX_EXCERPT_CHARS, FilterResult
 from potstill.procedures.pgkd.generation_request import Floats, PgkdOptions, TrainingTexts
@@ -39,6 +41,54 @@ MAX_SAMPLES = 3  # accepted and rejected texts of a round that the log stores
 
 
 @dataclass(frozen=True)
+class RoundScores:
+    """A student's scores on the validation set.
+
+    Attributes:
+        main: what rounds are compared by, unless it is the loss.
+        macro_f1: its macro F1.
+        by_label: label -> F1; of answers in words, group of texts -> score.
+        loss: mean negative log-likelihood of the labels; None in text-to-text tasks.
+        metric: what `main` is, in words.
+    """
+
+    main: Score
+    macro_f1: float
+    by_label: Mapping[str, float]
+    loss: float | None = None
+    metric: str = "accuracy"
+
+    def describe(self) -> str:
+        """The scores in a few words."""
+        main = f"{self.metric} {self.main.value:.1%}"
+        return main if self.loss is None else f"validation loss {self.loss:.4f}, {main}"
+
+
+class EvaluatedRound(Protocol):
+    """The student after a round, as `RoundLog` records it."""
+
+    @property
+    def round(self) -> int:
+        """The number of the round; 0 is before the first."""
+
+    @property
+    def n_train(self) -> int:
+        """Texts it was trained on."""
+
+    @property
+    def scores(self) -> RoundScores:
+        """Its scores on the validation set."""
+
+    @property
+    def untrained_labels(self) -> tuple[str, ...]:
+        """Labels without a training text."""
+
+    @property
+    def unmeasured_labels(self) -> tuple[str, ...]:
+        """Those of them without a validation text."""
+
+
+@dataclass(frozen=True)
 class RoundStudent:
     """The student after a round, the texts it was trained on, and its evaluation on the validation set."""
 
@@ -55,7 +105,30 @@ class RoundStudent:
     @property
     def rank(self) -> tuple[int, float]:
         """The lower, the better: labels without a training text, which it can never predict, then the loss."""
-        return len(self.train.untrained(len(self.evaluation.per_class))), self.loss
+        return len(self.untrained_labels), self.loss
+
+    @property
+    def n_train(self) -> int:
+        """Texts it was trained on."""
+        return len(self.train.texts)
+
+    @property
+    def scores(self) -> RoundScores:
+        """See `EvaluatedRound.scores`."""
+        by_label = {each.label: round(each.f1, 4) for each in self.evaluation.per_class}
+        return RoundScores(self.evaluation.accuracy, self.evaluation.macro_f1.value, by_label, self.loss)
+
+    @property
+    def untrained_labels(self) -> tuple[str, ...]:
+        """See `EvaluatedRound.untrained_labels`."""
+        classes = self.evaluation.per_class
+        return tuple(classes[k].label for k in self.train.untrained(len(classes)))
+
+    @property
+    def unmeasured_labels(self) -> tuple[str, ...]:
+        """See `EvaluatedRound.unmeasured_labels`."""
+        measured = {each.label for each in self.evaluation.per_class if each.support}
+        return tuple(label for label in self.untrained_labels if label not in measured)
 
 
 @dataclass(frozen=True)
@@ -168,12 +241,21 @@ class RoundTrainer:
 
 @dataclass
 class RoundLog:
-    """Records each PGKD round for the report and prints its progress."""
+    """Records each PGKD round for the report and prints its progress.
+
+    Attributes:
+        run: whose notes and reporter are written to.
+        teacher: the teacher that generates.
+        max_rounds: rounds at most.
+        baseline: the student before the first round.
+        label_of: of a generated text, what is noted as its label.
+    """
 
     run: Run
     teacher: Teacher
     max_rounds: int
-    baseline: RoundStudent
+    baseline: EvaluatedRound
+    label_of: Callable[[LabelledText], str] = attrgetter("label")
     n_rounds: int = 0
     n_generated: int = 0
     n_labelled: int = 0
@@ -187,7 +269,7 @@ class RoundLog:
         self._note(self.baseline, True, AcquisitionCounts())
         self.run.reporter.info(f"Before the first round: {self._describe(self.baseline)}.")
 
-    def add(self, request: GenerationRequest, filtered: FilteredTexts, student: RoundStudent, improved: bool) -> None:
+    def add(self, request: GenerationRequest, filtered: FilteredTexts, student: EvaluatedRound, improved: bool) -> None:
         """Record a finished round."""
         acquired, result = filtered.acquired, filtered.result
         n, n_accepted = len(acquired.texts), len(result.accepted)
@@ -205,7 +287,7 @@ class RoundLog:
         counts = AcquisitionCounts(acquired.source, n, n_accepted, reasons, filtered.usd)
         self._note(student, improved, counts)
         accepted = tuple(
-            LabelledText(each.text[:MAX_EXCERPT_CHARS], each.label) for each in result.accepted[:MAX_SAMPLES]
+            LabelledText(each.text[:MAX_EXCERPT_CHARS], self.label_of(each)) for each in result.accepted[:MAX_SAMPLES]
         )
         rejected = tuple(RejectedExcerpt(each.text, each.reason) for each in result.rejected[:MAX_SAMPLES])
         self.run.note(RoundSamples(student.round, accepted, rejected))
@@ -216,11 +298,9 @@ class RoundLog:
             f"{' - the best so far' if improved else ''}; {n_accepted} of {n} {title}{listed}."
         )
 
-    def close(self, best: RoundStudent) -> None:
+    def close(self, best: EvaluatedRound) -> None:
         """Record the end of the loop and the student that is returned."""
-        task, gold = self.run.task, self.baseline.train
-        without_gold = [task.labels[k] for k in gold.untrained(task.n_labels)]
-        measured = {each.label for each in self.baseline.evaluation.per_class if each.support}
+        scores = best.scores
         self.run.note(
             RoundsFinished(
                 teacher=self.teacher.name,
@@ -232,32 +312,32 @@ class RoundLog:
                 n_shown=len(self.shown_texts),
                 rejected_by_reason=dict(self.rejected_by_reason),
                 budget_exhausted=self.budget_exhausted,
-                labels_without_gold=tuple(without_gold),
-                labels_without_validation=tuple(label for label in without_gold if label not in measured),
+                labels_without_gold=self.baseline.untrained_labels,
+                labels_without_validation=self.baseline.unmeasured_labels,
+                selected_by="lowest validation loss" if scores.loss is not None else f"highest {scores.metric}",
             )
         )
 
-    def _note(self, student: RoundStudent, is_best: bool, acquired: AcquisitionCounts) -> None:
-        evaluation = student.evaluation
+    def _note(self, student: EvaluatedRound, is_best: bool, acquired: AcquisitionCounts) -> None:
+        scores = student.scores
         self.run.note(
             RoundFacts(
                 round=student.round,
-                n_train=len(student.train.texts),
-                validation_loss=student.loss,
-                accuracy=evaluation.accuracy.value,
-                accuracy_low=evaluation.accuracy.low,
-                accuracy_high=evaluation.accuracy.high,
-                macro_f1=evaluation.macro_f1.value,
-                f1={each.label: round(each.f1, 4) for each in evaluation.per_class},
+                n_train=student.n_train,
+                validation_loss=scores.loss,
+                accuracy=scores.main.value,
+                accuracy_low=scores.main.low,
+                accuracy_high=scores.main.high,
+                macro_f1=scores.macro_f1,
+                f1=scores.by_label,
                 charged_usd=micros_to_usd(self.run.ledger.totals().charged),
                 is_best=is_best,
                 acquired=acquired,
+                metric=scores.metric,
             )
         )
 
-    def _describe(self, student: RoundStudent) -> str:
-        accuracy, totals = student.evaluation.accuracy.value, self.run.ledger.totals()
-        return (
-            f"validation loss {student.loss:.4f}, accuracy {accuracy:.1%}, "
-            f"${micros_to_usd(totals.charged):.4f} of ${micros_to_usd(totals.limit):.2f} charged"
-        )
+    def _describe(self, student: EvaluatedRound) -> str:
+        totals = self.run.ledger.totals()
+        charged = f"${micros_to_usd(totals.charged):.4f} of ${micros_to_usd(totals.limit):.2f} charged"
+        return f"{student.scores.describe()}, {charged}"
