@@ -17,7 +17,7 @@ from potstill.data.task import StudentPrediction
 from potstill.errors import BadData, BudgetExceeded
 from potstill.evaluation.cross_validation import fold_splits, random_folds
 from potstill.procedures.pgkd.form_request import check_form_options, make_form_request, require_gold
-from potstill.procedures.pgkd.form_tasks import FormPredictions, FormRows, FormTask, GoldT, ModelT
+from potstill.procedures.pgkd.form_tasks import AnsweredRows, FormPredictions, FormTask, GoldT, ModelT
 from potstill.procedures.pgkd.form_texts import FormTextSource
 from potstill.procedures.pgkd.generation_request import PgkdOptions
 from potstill.procedures.pgkd.rounds import RoundLog, RoundScores
@@ -31,7 +31,7 @@ class FormRound(Generic[GoldT, ModelT]):
 
     form: FormTask[GoldT, ModelT]
     round: int
-    train: FormRows[GoldT]
+    train: AnsweredRows[GoldT]
     student: ModelT
     evaluation: AnswerEvaluation
 
@@ -121,7 +121,7 @@ def pgkd_form(run: Run, form: FormTask[GoldT, ModelT], options: PgkdOptions) -> 
     return best.student
 
 
-def _fit(run: Run, form: FormTask[GoldT, ModelT], rows: FormRows[GoldT], number: int) -> FormRound[GoldT, ModelT]:
+def _fit(run: Run, form: FormTask[GoldT, ModelT], rows: AnsweredRows[GoldT], number: int) -> FormRound[GoldT, ModelT]:
     """Train a student on the rows and evaluate it."""
     student = form.learn(run, rows)
     return FormRound(form, number, rows, student, form.evaluate(run, student, f"round {number}"))

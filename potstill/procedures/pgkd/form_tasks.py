@@ -40,22 +40,22 @@ UNREADABLE, NO_ANSWER = "unreadable", "no answer"
 
 
 @dataclass(frozen=True)
-class FormRows(Generic[GoldT]):
+class AnsweredRows(Generic[GoldT]):
     """N training texts with their answers, the first `n_gold` of them gold."""
 
     texts: tuple[str, ...]
     answers: tuple[GoldT, ...]
     n_gold: int
 
-    def with_generated(self, texts: Sequence[str], answers: Sequence[GoldT]) -> FormRows[GoldT]:
+    def with_generated(self, texts: Sequence[str], answers: Sequence[GoldT]) -> AnsweredRows[GoldT]:
         """Followed by texts that were generated."""
-        return FormRows((*self.texts, *texts), (*self.answers, *answers), self.n_gold)
+        return AnsweredRows((*self.texts, *texts), (*self.answers, *answers), self.n_gold)
 
-    def select(self, rows: Ints) -> FormRows[GoldT]:
+    def select(self, rows: Ints) -> AnsweredRows[GoldT]:
         """The given rows, in ascending order."""
         kept = rows.tolist()
         texts, answers = tuple(self.texts[i] for i in kept), tuple(self.answers[i] for i in kept)
-        return FormRows(texts, answers, int((rows < self.n_gold).sum()))
+        return AnsweredRows(texts, answers, int((rows < self.n_gold).sum()))
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class FormTask(Generic[GoldT, ModelT]):
         self.task, self.pool = task, pool
 
     @property
-    def gold(self) -> FormRows[GoldT]:
+    def gold(self) -> AnsweredRows[GoldT]:
         """The texts of the train part that have an answer."""
         rows = [i for i in self.pool.rows_of("train") if self.pool.gold[i] is not None]
         answers = tuple(cast(GoldT, self.pool.gold[i]) for i in rows)
-        return FormRows(tuple(self.pool.texts[i] for i in rows), answers, len(rows))
+        return AnsweredRows(tuple(self.pool.texts[i] for i in rows), answers, len(rows))
 
     @property
     def held_out(self) -> dict[str, list[str]]:
@@ -114,7 +114,7 @@ class FormTask(Generic[GoldT, ModelT]):
         named = ("validation", "test")
         return {name: [self.pool.texts[i] for i in np.flatnonzero(self.pool.split == name)] for name in named}
 
-    def learn(self, run: Run, rows: FormRows[GoldT]) -> ModelT:
+    def learn(self, run: Run, rows: AnsweredRows[GoldT]) -> ModelT:
         """A student trained on the rows; the validation part says which weights are kept."""
         raise NotImplementedError
 
@@ -122,7 +122,7 @@ class FormTask(Generic[GoldT, ModelT]):
         """The student's scores on the validation texts."""
         raise NotImplementedError
 
-    def predict(self, student: ModelT, rows: FormRows[GoldT]) -> FormPredictions:
+    def predict(self, student: ModelT, rows: AnsweredRows[GoldT]) -> FormPredictions:
         """The student's answers to the rows."""
         raise NotImplementedError
 
@@ -142,7 +142,7 @@ class FormTask(Generic[GoldT, ModelT]):
         """The answer of a written text in words, for the report."""
         raise NotImplementedError
 
-    def untrained(self, rows: FormRows[GoldT]) -> tuple[str, ...]:
+    def untrained(self, rows: AnsweredRows[GoldT]) -> tuple[str, ...]:
         """Types that no training text has."""
         return ()
 
@@ -152,7 +152,7 @@ class EntityTask(FormTask[Entities, EntityStudent]):
 
     metric, of = "entity F1", "of entities"
 
-    def learn(self, run: Run, rows: FormRows[Entities]) -> EntityStudent:
+    def learn(self, run: Run, rows: AnsweredRows[Entities]) -> EntityStudent:
         """See `FormTask.learn`."""
         return learn_entities(run, MarkedTexts(rows.texts, rows.answers), marked_texts(self._validation))
 
@@ -169,7 +169,7 @@ class EntityTask(FormTask[Entities, EntityStudent]):
         """See `FormTask.evaluate`."""
         return AnswerEvaluation(evaluate_entities(run, student, self._validation, name))
 
-    def predict(self, student: EntityStudent, rows: FormRows[Entities]) -> FormPredictions:
+    def predict(self, student: EntityStudent, rows: AnsweredRows[Entities]) -> FormPredictions:
         """See `FormTask.predict`."""
         found = [each.entities for each in student.find_entities(rows.texts)]
         log_probs = [log_softmax(each) for each in student.unit_scores(rows.texts)]
@@ -206,7 +206,7 @@ class EntityTask(FormTask[Entities, EntityStudent]):
         named = read_written_entities(written.label) or ()
         return ", ".join(f"{each.words} [{each.type}]" for each in named) or "no entity"
 
-    def untrained(self, rows: FormRows[Entities]) -> tuple[str, ...]:
+    def untrained(self, rows: AnsweredRows[Entities]) -> tuple[str, ...]:
         """See `FormTask.untrained`."""
         found = {each.type for own in rows.answers for each in own}
         return tuple(name for name in self.task.labels if name not in found)
@@ -226,7 +226,7 @@ class FreeTextTask(FormTask[References, FreeTextStudent]):
     def _validation(self) -> AnsweredTexts:
         return answered_texts(cast(FreeTextPool, self.pool).subset("validation"))
 
-    def learn(self, run: Run, rows: FormRows[References]) -> FreeTextStudent:
+    def learn(self, run: Run, rows: AnsweredRows[References]) -> FreeTextStudent:
         """See `FormTask.learn`."""
         return learn_free_text(run, AnsweredTexts(rows.texts, rows.answers), self._validation)
 
@@ -234,7 +234,7 @@ class FreeTextTask(FormTask[References, FreeTextStudent]):
         """See `FormTask.evaluate`."""
         return evaluate_free_text(run, student, self._validation, name)
 
-    def predict(self, student: FreeTextStudent, rows: FormRows[References]) -> FormPredictions:
+    def predict(self, student: FreeTextStudent, rows: AnsweredRows[References]) -> FormPredictions:
         """See `FormTask.predict`."""
         found = student.generate(rows.texts)
         shown = tuple(
