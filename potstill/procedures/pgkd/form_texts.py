@@ -127,5 +127,5 @@ def _open_teacher(run: Run) -> Teacher:
     teacher = run.teacher(select_examples(run.pool.subset("train"), run.spec, run.task))
     if not teacher.capabilities.generates:
         raise cannot_generate(teacher.name)
-    run.record_teacher(teacher, Calibration(()), FreeTextAnswers((), (), ()))
+    run.record_teacher(teacher, Calibration(()), FreeTextAnswers((), (), (), ()))
     return teacher
