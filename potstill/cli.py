@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import typing
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -28,9 +29,10 @@ from potstill.api.serve import LimitOptions
 from potstill.api.table_options import SEVERAL, FileOptions, TableOptions
 from potstill.data.paths import as_text
 from potstill.data.printable import escape_controls, printable_json
-from potstill.errors import PotstillError
+from potstill.errors import PotstillError, PotstillWarning
 
 INTERRUPTED = 130
+_python_warning = warnings.showwarning
 # What is wrong with a place that the user named or the machine gives, not with the program.
 _PLACE = "ENOENT EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO ENAMETOOLONG ELOOP ENOTDIR EISDIR EMFILE EBUSY"
 PLACE_ERRORS = frozenset(getattr(errno, name) for name in _PLACE.split() if hasattr(errno, name))
@@ -268,9 +270,25 @@ def _end(stop: BaseException) -> NoReturn:
     sys.exit(128 + stop.args[0] if isinstance(stop, TerminationSignal) else INTERRUPTED)
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of potstill as a sentence, and any other as Python does."""
+    if issubclass(category, PotstillWarning):
+        click.echo(f"potstill: {escape_controls(str(message))}", err=True)
+    else:
+        _python_warning(message, category, filename, lineno, file, line)
+
+
 def main() -> None:
     """Run the command line; the entry point of the `potstill` command."""
     _stop_cleanly()
+    warnings.showwarning = _show_warning
     sys.stdout, sys.stderr = _terminal(sys.stdout), _terminal(sys.stderr)
     try:
         app(standalone_mode=False)

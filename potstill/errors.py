@@ -20,6 +20,8 @@
     |- TeacherError              the teacher cannot answer at all (one bad row is a state of its answer, not an error)
     `- Waiting                   not a failure: people or a batch queue have to finish first; run the command again
 
+`PotstillWarning` is no error: what works, though not as well as it could.
+
 Any other exception is a bug and keeps its traceback. Imports nothing of the package.
 """
 
@@ -50,6 +52,10 @@ class PotstillError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
+
+
+class PotstillWarning(UserWarning):
+    """What works, though not as well as it could; the command line prints the sentence alone."""
 
 
 class BadInput(PotstillError):

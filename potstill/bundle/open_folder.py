@@ -12,6 +12,7 @@ from potstill.bundle.find_folder import find_folder
 from potstill.bundle.layout import find_graph
 from potstill.bundle.preprocessors import PREPROCESSORS
 from potstill.bundle.record import EXPORT_AGAIN, BundleRecord, check_files, newer_version, read_record
+from potstill.bundle.saturation import warn_of_saturation
 from potstill.bundle.sessions import available_cpus
 from potstill.errors import BadData, BadInput, PotstillError, RunNotFound
 
@@ -47,6 +48,7 @@ def open_folder(
     chosen = find_graph(graph or record.graph, record.files)
     check_files(folder, record, record.needed_files(chosen), verify=verify)
     check_graph(folder / chosen, record.files_beside(chosen))
+    warn_of_saturation(folder, chosen)
     n_threads = threads or available_cpus()
     try:
         bundle = make(folder, record, chosen, n_threads)

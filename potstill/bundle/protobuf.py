@@ -15,12 +15,14 @@ class ProtoField:
     Attributes:
         number: of the field, in its message's definition.
         value: the bytes of a string or a message; None for a number.
+        integer: a whole number; None for other values.
         encoded: the whole field as it is in the message, tag and length included.
     """
 
     number: int
     value: memoryview | None
     encoded: memoryview
+    integer: int | None = None
 
 
 def read_fields(message: memoryview) -> Iterator[ProtoField]:
@@ -31,11 +33,11 @@ def read_fields(message: memoryview) -> Iterator[ProtoField]:
     """
     at, end = 0, len(message)
     while at < end:
-        start, value = at, None
+        start, value, integer = at, None, None
         tag, at = _read_varint(message, at)
         kind = tag & 7
         if kind == _VARINT:
-            _, at = _read_varint(message, at)
+            integer, at = _read_varint(message, at)
         elif kind == _BYTES:
             length, at = _read_varint(message, at)
             if at + length > end:
@@ -46,7 +48,7 @@ def read_fields(message: memoryview) -> Iterator[ProtoField]:
             at += 8 if kind == _FIXED_64 else 4
         else:
             raise ValueError("an unknown kind of field")
-        yield ProtoField(tag >> 3, value, message[start:at])
+        yield ProtoField(tag >> 3, value, message[start:at], integer)
 
 
 def _read_varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from potstill.bundle.export.linear_ops import find_linear_ops
 from potstill.bundle.export.quantization_ranges import NARROW_WIDTH, QuantizationRange, calibrate_ranges
 from potstill.bundle.export.quantize import write_dynamic_int8
 from potstill.bundle.export.sequence_major import to_sequence_major
+from potstill.bundle.saturation import saturates
 from potstill.bundle.sessions import open_session
 
 onnx = pytest.importorskip("onnx")
@@ -81,6 +82,7 @@ def test_two_neighbouring_weights_never_saturate_on_a_processor_without_vnni(tmp
     assert np.abs(weights).max() > 60
     assert 255 * (weights[::2] + weights[1::2]).max() <= 2**15 - 1
     assert 255 * (weights[::2] + weights[1::2]).min() >= -(2**15)
+    assert not saturates(target)
 
 
 @given(seed=st.integers(0, 99), low=st.floats(-3, 0), high=st.floats(0.1, 3))
