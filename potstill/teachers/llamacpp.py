@@ -22,6 +22,7 @@ from potstill.errors import BadInput, TeacherError, missing_extra
 from potstill.models.gguf_metadata import read_gguf_metadata
 from potstill.models.threads import idle_cores
 from potstill.models.weights import Weights
+from potstill.teachers.grammar_check import check_grammar
 from potstill.teachers.prompts import JsonDict
 
 BYTES_PER_TOKEN = 2.5  # of a prompt, at least, in most scripts; where it is less, the context grows once
@@ -53,12 +54,19 @@ class Completion:
         seed: of the draws.
         constraint: "grammar" (GBNF) or "json_schema" -> what a reply must match; empty for any reply.
         copies: replies to each prompt, which differ by their seed.
+
+    Raises:
+        TeacherError: a grammar names a rule that it does not have.
     """
 
     max_tokens: int
     seed: int
     constraint: Mapping[str, Any] = field(default_factory=dict)
     copies: int = 1
+
+    def __post_init__(self) -> None:
+        if "grammar" in self.constraint:
+            check_grammar(self.constraint["grammar"])
 
 
 @dataclass(frozen=True)
