@@ -54,6 +54,7 @@ class Completion:
         seed: of the draws.
         constraint: "grammar" (GBNF) or "json_schema" -> what a reply must match; empty for any reply.
         copies: replies to each prompt, which differ by their seed.
+        sampling: how tokens are drawn; None as the model was opened.
 
     Raises:
         TeacherError: a grammar names a rule that it does not have.
@@ -63,6 +64,7 @@ class Completion:
     seed: int
     constraint: Mapping[str, Any] = field(default_factory=dict)
     copies: int = 1
+    sampling: Sampling | None = None
 
     def __post_init__(self) -> None:
         if "grammar" in self.constraint:
@@ -135,15 +137,15 @@ class LlamaCpp:
 
     def _reply(self, prompts: Sequence[str], completion: Completion, needed: int) -> list[Completed] | JsonDict:
         """The replies, or the error of llama.cpp."""
-        server = self._opened(needed)
+        server, sampling = self._opened(needed), completion.sampling or self.sampling
         body = {
             "prompt": prompts[0] if len(prompts) == 1 else list(prompts),
             "n": completion.copies,
             "max_tokens": completion.max_tokens,
             "seed": completion.seed,
-            "temperature": self.sampling.temperature,
-            "presence_penalty": self.sampling.presence_penalty,
-            "min_p": self.sampling.min_p,
+            "temperature": sampling.temperature,
+            "presence_penalty": sampling.presence_penalty,
+            "min_p": sampling.min_p,
             "cache_prompt": False,  # the same call must give the same texts, whatever the calls before it
             **completion.constraint,
         }

@@ -384,7 +384,9 @@ def open_by_task(setup: TeacherSetup) -> Teacher:
         return open_teacher(setup)
     options = read_options(LocalOptions, "teacher 'local'", setup.options)
     found = weights.find_weights(setup.model or DEFAULT_MODEL)
-    settings = LocalFormSettings(options.generation_slots, options.threads, options.shots)
+    if options.generation_prompt == "label":
+        raise BadSpec('generation_prompt = "label" is about labels, and this task has none.', "Leave it out.")
+    settings = LocalFormSettings(options.generation_slots, options.threads, options.shots, options.generation_settings)
     return LocalFormTeacher(f"local:{setup.model or DEFAULT_MODEL}", setup, settings, found, _price(setup.prices))
 
 

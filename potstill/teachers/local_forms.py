@@ -10,13 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Protocol
 
 from potstill.data.entities.answers import EntityAnswer
 from potstill.data.free_text.answers import FreeTextAnswer
-from potstill.data.task import Answer, LabelledText, OutputForm, Task, content_key
+from potstill.data.task import Answer, GenerationRequest, LabelledText, OutputForm, Task, content_key
 from potstill.errors import BadSpec
 from potstill.ledger.prices import Category, Price, Usage
 from potstill.models.causal_lm import content_hash
@@ -24,6 +24,7 @@ from potstill.models.chat_template import ChatTemplate, find_chat_template
 from potstill.models.weights import Weights
 from potstill.teachers.base import (
     Fact,
+    GeneratedTexts,
     Reply,
     TeacherCapabilities,
     TeacherMetadata,
@@ -48,24 +49,27 @@ from potstill.teachers.llamacpp import (
     Sampling,
     estimate_prompt_tokens,
 )
+from potstill.teachers.local_form_generation import LocalFormWriter
+from potstill.teachers.local_generation import GenerationSettings
 from potstill.teachers.messages import shorten
-from potstill.teachers.non_generating import NonGeneratingTeacher
 from potstill.teachers.prompts import Message
 
 GREEDY = Sampling(temperature=0.0, presence_penalty=0.0, min_p=0.0)
 # The bound of a call: every reply at its longest, this many times as slow as measured, and so many seconds.
 TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 5.0, 5.0
+FORM_GENERATION_VERSION = "1"
 PLAIN_BREAK = "\n\n"  # between the turns of a prompt without a chat template
 MAX_SHOTS = 4  # examples in the prompt unless the user says: reading them takes most of the time
 
 
 @dataclass(frozen=True)
 class LocalFormSettings:
-    """The options of `local:MODEL` that count here: texts at once, threads, and gold examples in the prompt."""
+    """The options of `local:MODEL` that count here: texts at once, threads, examples in the prompt, how it writes."""
 
     slots: int
     threads: int
     shots: int | None
+    generation: GenerationSettings
 
 
 @dataclass(frozen=True)
@@ -179,8 +183,8 @@ def _question(task: Task, examples: Sequence[LabelledText]) -> LocalQuestion:
     return LocalFreeTextQuestion(task, examples)
 
 
-class LocalFormTeacher(NonGeneratingTeacher):
-    """Answers with the model of a GGUF file; it is loaded when first asked.
+class LocalFormTeacher:
+    """Answers with the model of a GGUF file, and writes texts with their answers; it is loaded when first asked.
 
     Args:
         name: as the user types it.
@@ -198,7 +202,6 @@ class LocalFormTeacher(NonGeneratingTeacher):
     greenlet_safe = False
     simulated = False
     needs_prior_correction = False
-    generation_hint = "Take --procedure kd."
 
     def __init__(
         self, name: str, setup: TeacherSetup, settings: LocalFormSettings, found: Weights, price: Price
@@ -215,6 +218,8 @@ class LocalFormTeacher(NonGeneratingTeacher):
         self.batch_size = settings.slots
         self.weights = found
         self.capabilities = TeacherCapabilities(
+            generates=True,
+            reads_feedback=True,
             task_kinds=frozenset({"text2text"}),
             output_forms=frozenset({self._question.form}),
             writes_answers=True,
@@ -222,11 +227,13 @@ class LocalFormTeacher(NonGeneratingTeacher):
         )
         self._template = find_chat_template(found)
         self._llama = LlamaCpp(found, GREEDY, settings.slots, settings.threads)
+        self._writer = LocalFormWriter(setup.task, self._llama, settings.generation, self._render)
         self._lock = threading.Lock()
         shown = [(each.text, each.label) for each in examples]
-        self.key = self.generation_key = content_key(
+        self.key = content_key(
             *self._question.key_parts, content_hash(found.path), setup.task.key, shown, self._template
         )
+        self.generation_key = content_key(self.key, FORM_GENERATION_VERSION, asdict(settings.generation))
 
     @property
     def metadata(self) -> TeacherMetadata:
@@ -247,7 +254,9 @@ class LocalFormTeacher(NonGeneratingTeacher):
         return ChatTemplate(self._template, {"bos_token": "", "eos_token": ""})  # llama.cpp adds the first one
 
     def _rendered(self, text: str) -> str:
-        messages = self._question.messages(text)
+        return self._render(self._question.messages(text))
+
+    def _render(self, messages: Sequence[Message]) -> str:
         contents = [each["content"] for each in messages]
         if not self._template:
             return PLAIN_BREAK.join(contents) + PLAIN_BREAK
@@ -314,3 +323,27 @@ class LocalFormTeacher(NonGeneratingTeacher):
             seconds = time.perf_counter() - started - loading + self._llama.unpaid_s
             self._llama.unpaid_s = 0.0
         return Reply(tuple(answers[text] for text in texts), Usage(seconds=seconds))
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def max_generation_usage(self, request: GenerationRequest) -> Usage:
+        """Seconds `generate(request)` can take: its longest possible replies at the measured speed."""
+        with self._lock:
+            size = self._writer.size(request)
+            per_token = self._llama.seconds_per_token(size.prompt + size.reply)
+            seconds = TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * (size.prompt + size.copies * size.reply)
+            return Usage(seconds=self._llama.unpaid_s + seconds)
+
+    def estimate_generation_usage(self, request: GenerationRequest) -> UsageEstimate:
+        """The upper bound: the length of the replies is unknown."""
+        return UsageEstimate(self.max_generation_usage(request), self.max_generation_usage(request))
+
+    def generate(self, request: GenerationRequest) -> GeneratedTexts:
+        """Texts with their answers, as JSON by a grammar, and the seconds they took. Raises what `answer` raises."""
+        with self._lock:
+            started, already = time.perf_counter(), self._llama.unpaid_s
+            texts = self._writer.generate(request)
+            loading = self._llama.unpaid_s - already  # within this call
+            seconds = time.perf_counter() - started - loading + self._llama.unpaid_s
+            self._llama.unpaid_s = 0.0
+        return GeneratedTexts(texts, Usage(seconds=seconds))

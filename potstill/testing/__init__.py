@@ -14,6 +14,7 @@ from potstill.testing.checks import ODD_TEXTS, run_contract
 from potstill.testing.engine import EngineContract
 from potstill.testing.entity_student import EntityStudentContract
 from potstill.testing.entity_teacher import EntityTeacherContract
+from potstill.testing.form_recipe import FormRecipeContract
 from potstill.testing.free_text_student import FreeTextStudentContract
 from potstill.testing.free_text_teacher import FreeTextTeacherContract
 from potstill.testing.recipe import RecipeContract
@@ -25,6 +26,7 @@ __all__ = [
     "EngineContract",
     "EntityStudentContract",
     "EntityTeacherContract",
+    "FormRecipeContract",
     "FreeTextStudentContract",
     "FreeTextTeacherContract",
     "MultiLabelStudentContract",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.pool import PoolOptions, build_pool
 from potstill.data.tables import Table
 from potstill.data.task import Task
 from potstill.errors import PotstillError
@@ -45,7 +45,7 @@ class RunOutcome:
     """What a finished run came to.
 
     Attributes:
-        logits: (N, K) of the student, for all texts of the task.
+        logits: (N, K) of the student, for all texts of the task, or other scores that equal students have in common.
         charged_micros: charged by teachers; compute is left out, since its time is measured anew.
         n_steps: stored steps, of all the run's attempts.
         n_calls: calls in the ledger.
@@ -84,7 +84,7 @@ class RecipeContract:
 
     # --- what it is run on -------------------------------------------------------------------------------------
 
-    def pool(self, test_text: str = "on that day there was {0}, then {1}") -> Pool:
+    def pool(self, test_text: str = "on that day there was {0}, then {1}") -> Any:
         """90 short texts of three labels; those of the test part have a wording of their own, which may be another."""
         rows = []
         for label, words in WORDS.items():
@@ -118,17 +118,23 @@ class RecipeContract:
         }
         return Spec.from_dict(json.loads(json.dumps(record).replace("{labels}", str(labels))))
 
-    def _attempt(self, folder: Path, pool: Pool, *, cut_after: int = 0, budget_usd: float = AMPLE_USD) -> RunOutcome:
+    def _attempt(self, folder: Path, pool: Any, *, cut_after: int = 0, budget_usd: float = AMPLE_USD) -> RunOutcome:
         """Run the recipe in `folder`, or resume it; with `cut_after` raises `_Interrupted` after so many steps."""
         folder.mkdir(exist_ok=True)
-        task = Task(pool.labels, name="contract")
-        with Run.open(folder / "run", self.spec(folder, budget_usd), task, pool) as run:
+        with Run.open(folder / "run", self.spec(folder, budget_usd), self.task(pool), pool) as run:
             with _counting_steps(run, cut_after) as steps:
                 student = self.open_recipe()(run)
             charged = sum(row.charged for row in run.store.calls() if row.category != "compute")
-            train = pool.subset("train").texts
-            logits = student.predict_logits([*train, *pool.subset("validation").texts, *pool.subset("pool").texts])
-            return RunOutcome(np.asarray(logits), charged, len(steps), len(run.store.calls()))
+            texts = [text for name in ("train", "validation", "pool") for text in pool.subset(name).texts]
+            return RunOutcome(self.scores(student, texts), charged, len(steps), len(run.store.calls()))
+
+    def task(self, pool: Any) -> Task:
+        """The task of a pool."""
+        return Task(pool.labels, name="contract")
+
+    def scores(self, student: Any, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, K) logits of N texts: equal students have equal ones."""
+        return np.asarray(student.predict_logits(texts))
 
     # --- the promises ------------------------------------------------------------------------------------------
 
@@ -156,7 +162,7 @@ class RecipeContract:
             with tempfile.TemporaryDirectory() as folder:
                 here, pool = Path(folder), self.pool()
                 spec = self.spec(here, budget_usd)
-                with Run.open(here / "run", spec, Task(pool.labels, name="contract"), pool) as run:
+                with Run.open(here / "run", spec, self.task(pool), pool) as run:
                     with suppress(PotstillError):
                         self.open_recipe()(run)
                     committed = run.store.committed()

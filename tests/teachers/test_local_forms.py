@@ -14,9 +14,10 @@ from support.chat_server_entities import entities_in
 from support.marked_texts import TYPES
 
 from potstill.data.entities.answers import EntityAnswer, NamedEntity
+from potstill.data.form_feedback import FormFeedback
 from potstill.data.free_text.answers import FreeTextAnswer
 from potstill.data.task import GenerationRequest, LabelledText, Output, Task
-from potstill.errors import BadSpec, TeacherError
+from potstill.errors import BadInput, BadSpec
 from potstill.teachers import local
 from potstill.teachers.base import Teacher, TeacherSetup
 from potstill.teachers.llamacpp import LlamaCpp
@@ -31,14 +32,16 @@ class StandIn:
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
+        self.writes = "hello"
 
     def handle_completions(self, body: dict[str, Any]) -> dict[str, Any]:
         self.seen.append(body)
         prompts = [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"]
         choices = []
+        prompts *= body.get("n", 1)
         for index, prompt in enumerate(prompts):
             asked = {"messages": [{"content": prompt}]}
-            reply = entities_in(asked) or answer_in(asked) or "hello"
+            reply = entities_in(asked) or answer_in(asked) or self.writes
             is_cut = "cut me" in prompt.rsplit("<text>", 1)[-1]
             finish = "length" if is_cut else "stop"
             choices.append(
@@ -61,6 +64,7 @@ def opened(weights: Path, examples: Sequence[LabelledText] = (), task: Task = TA
 class TestContract(EntityTeacherContract):
     """On the stand-in; the GGUF file gives its template and its context alone."""
 
+    generates = True
     free_units = ("labels",)
 
     @pytest.fixture(autouse=True)
@@ -74,6 +78,7 @@ class TestContract(EntityTeacherContract):
 class TestFreeTextContract(FreeTextTeacherContract):
     """The same, for answers in words."""
 
+    generates = True
     free_units = ("labels",)
 
     @pytest.fixture(autouse=True)
@@ -101,10 +106,35 @@ def test_several_texts_are_asked_at_once_by_the_schema_and_a_cut_reply_is_no_ans
     assert re.search(r"- dish\n- finance", body["prompt"][0])
 
 
-def test_a_folder_of_weights_is_refused_and_nothing_is_written(smollm2: Path, tiny_folder: Path) -> None:
+def test_texts_are_written_with_their_answers_in_several_replies_at_once(smollm2: Path, stand_in: StandIn) -> None:
+    item = {"text": "a soup", "entities": [{"text": "soup", "type": "dish"}]}
+    stand_in.writes = json.dumps({"texts": [item, item, item]})
+    teacher = opened(smollm2, generation_slots=4, temperature=0.7)
+    request = GenerationRequest("", 7, seed=3, feedback=FormFeedback(accuracy=0.5, metric="entity F1"))
+    bound = teacher.max_generation_usage(request)
+    generated = teacher.generate(request)
+    assert teacher.price.cost_micros(generated.usage) <= teacher.price.cost_micros(bound)
+    assert [each.text for each in generated.texts] == ["a soup"] * 7
+    assert json.loads(generated.texts[0].label) == {"entities": item["entities"]}
+    body = stand_in.seen[-1]
+    assert (body["n"], body["temperature"]) == (4, 0.7)
+    assert body["json_schema"]["properties"]["texts"]["minItems"] == 2
+    assert "entity F1 on validation texts is 50.0%" in body["prompt"]
+    other = opened(smollm2, temperature=0.9)
+    assert other.key == opened(smollm2, temperature=0.7).key
+    assert other.generation_key != opened(smollm2, temperature=0.7).generation_key
+    stand_in.writes = "no"
+    assert {each.label for each in teacher.generate(request).texts} == {""}
+    with pytest.raises(BadInput, match="leave no room for a prompt"):
+        opened(smollm2, generation_max_tokens=2048, generation_slots=1).generate(request)
+
+
+def test_a_folder_of_weights_and_a_prompt_for_a_label_are_refused(smollm2: Path, tiny_folder: Path) -> None:
     with pytest.raises(BadSpec, match="GGUF"):
         opened(tiny_folder)
-    with pytest.raises(TeacherError):
+    with pytest.raises(BadSpec, match="is about labels"):
+        opened(smollm2, generation_prompt="label")
+    with pytest.raises(BadSpec, match="'dish' is a label"):
         opened(smollm2).generate(GenerationRequest("dish", 1))
 
 
