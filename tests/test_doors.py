@@ -32,6 +32,7 @@ TORCH_ROOMS = {
         "tagger_network",
         "causal_network",
         "answer_rows",
+        "seq2seq_network",
         "tuned_lm",
     )
 }

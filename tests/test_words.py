@@ -37,6 +37,7 @@ OTHER_MEANINGS = {
             ("models/weights.py", "encoder"),
             ("models/weights.py", "static"),
             ("models/weights.py", "causal"),
+            ("models/weights.py", "seq2seq"),
             ("models/causal_lm.py", "causal"),
             ("study/backbones.py", "causal"),
             ("study/backbones.py", "encoder"),

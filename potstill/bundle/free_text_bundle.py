@@ -10,11 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import exp
+from pathlib import Path
+from typing import Any
 
 from potstill.bundle.bundle import TRY_OUT_TEXTS
 from potstill.bundle.form_bundle import FormBundle
-from potstill.bundle.onnx_decoder import OnnxDecoder
+from potstill.bundle.layout import ENCODER
+from potstill.bundle.onnx_decoder import OnnxDecoder, OnnxSeq2SeqDecoder
 from potstill.bundle.preprocessors import PromptPreprocessor
+from potstill.bundle.record import BundleRecord
+from potstill.bundle.sessions import open_session
 from potstill.bundle.text_inputs import read_inputs
 from potstill.models.greedy_decoding import Floats, GeneratedAnswer, forced_scores, generate_ids
 from potstill.models.tokens.tokenizer import check_texts
@@ -24,10 +29,20 @@ TRY_OUT_TOKENS = 2  # tokens that are written when a bundle is loaded
 
 
 class FreeTextBundle(FormBundle[PromptPreprocessor]):
-    """A trained student that answers in words; it has no `labels`, and the preprocessor gives prompts."""
+    """A trained student that answers in words; it has no `labels`, and the preprocessor gives prompts.
+
+    Attributes:
+        encoder: the graph that reads the prompts of an encoder-decoder, open in onnxruntime; None of a causal model,
+            whose graph reads them itself.
+    """
 
     form = "free"
     preprocessor_type = PromptPreprocessor
+
+    def __init__(self, folder: Path, record: BundleRecord, *, graph: str = "", threads: int = 1) -> None:
+        super().__init__(folder, record, graph=graph, threads=threads)
+        reads_apart = self.preprocessor.prompt.start_id is not None
+        self.encoder: Any = open_session(folder / ENCODER) if reads_apart else None
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The answer to each of N texts, in their order.
@@ -54,18 +69,22 @@ class FreeTextBundle(FormBundle[PromptPreprocessor]):
     def forced_logits(self, texts: Sequence[str], answers: Sequence[str]) -> list[Floats]:
         """N arrays (A_i, V) of scores of the tokens of given answers and their end, each after those before it."""
         prompts, written = self.preprocessor.encode(texts), self.preprocessor.encode_answers(answers)
-        return forced_scores(OnnxDecoder(self.session, self.graph), prompts, written)
+        return forced_scores(self._decoder(), prompts, written)
 
     def try_out(self) -> None:
         """Begin to answer two texts. Raises BadData, or the error of a library, if the files do not fit together."""
         self._generate(TRY_OUT_TEXTS, TRY_OUT_TOKENS)
 
+    def _decoder(self) -> OnnxDecoder:
+        start_id = self.preprocessor.prompt.start_id
+        if start_id is None:
+            return OnnxDecoder(self.session, self.graph)
+        return OnnxSeq2SeqDecoder(self.session, self.graph, self.encoder, start_id)
+
     def _generate(self, texts: Sequence[str], max_tokens: int) -> list[GeneratedAnswer]:
         check_texts(texts)
         limits = replace(self.preprocessor.prompt.limits, max_tokens=max_tokens)
-        found = generate_ids(
-            OnnxDecoder(self.session, self.graph), self.preprocessor.encode(texts), limits, threads=self.threads
-        )
+        found = generate_ids(self._decoder(), self.preprocessor.encode(texts), limits, threads=self.threads)
         return [
             GeneratedAnswer(self.preprocessor.decode(each.ids), exp(each.log_prob), each.complete) for each in found
         ]

@@ -14,6 +14,10 @@ from potstill.errors import RunNotFound
 FP32, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"
 # The same in format 1 and 2, and what a student writes.
 OLD_FP32, OLD_INT8 = "model.onnx", "model.int8.onnx"
+ENCODER, OLD_ENCODER = (
+    "onnx/encoder_model.onnx",
+    "encoder_model.onnx",
+)  # of an encoder-decoder, beside a step of decoding
 TRANSFORMERS_WEIGHTS = "model.safetensors"
 # What other programs need beside graph and tokenizer, and what only transformers itself needs.
 CONFIG_FILES = ("config.json", "tokenizer_config.json")

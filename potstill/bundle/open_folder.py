@@ -47,7 +47,9 @@ def open_folder(
         raise newer_version(folder, record.made_by)
     chosen = find_graph(graph or record.graph, record.files)
     check_files(folder, record, record.needed_files(chosen), verify=verify)
-    check_graph(folder / chosen, record.files_beside(chosen))
+    for name in record.needed_files(chosen):
+        if name.endswith(".onnx"):
+            check_graph(folder / name, record.files_beside(name))
     warn_of_saturation(folder, chosen)
     n_threads = threads or available_cpus()
     try:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.bundle.hub import LOG_IN, first_line, hub_library
-from potstill.bundle.layout import FP32, INT8, TRANSFORMERS_FILES
+from potstill.bundle.layout import ENCODER, FP32, INT8, TRANSFORMERS_FILES
 from potstill.errors import BadInput, PotstillError
 
 # Files of earlier bundles, deleted in a repository if the pushed one lacks them.
-REPLACED_FILES = (FP32, INT8, *TRANSFORMERS_FILES, "tokenizer.json", "ngrams.json")
+REPLACED_FILES = (FP32, INT8, ENCODER, *TRANSFORMERS_FILES, "tokenizer.json", "ngrams.json")
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT = 401, 403, 404, 409
 
 

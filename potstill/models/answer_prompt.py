@@ -33,11 +33,13 @@ class AnswerPrompt:
         layout: the prompt.
         stop_id: id of the token that ends an answer.
         max_tokens: tokens of an answer at most.
+        start_id: id of the token that an answer begins behind, of an encoder-decoder; None if it follows the prompt.
     """
 
     layout: PatternLayout
     stop_id: int
     max_tokens: int
+    start_id: int | None = None
 
     @property
     def limits(self) -> DecodingLimits:
@@ -46,7 +48,8 @@ class AnswerPrompt:
 
     def to_json(self) -> JsonObject:
         """JSON values; `from_json` reads them."""
-        return {**self.layout.to_json(), "stop_id": self.stop_id, "max_tokens": self.max_tokens}
+        start = {} if self.start_id is None else {"start_id": self.start_id}
+        return {**self.layout.to_json(), "stop_id": self.stop_id, "max_tokens": self.max_tokens, **start}
 
     @classmethod
     def from_json(cls, record: JsonObject) -> Self:
@@ -54,7 +57,9 @@ class AnswerPrompt:
         max_tokens = int(record["max_tokens"])
         if not 0 < max_tokens <= MAX_ANSWER_TOKENS:
             raise ValueError(f"max_tokens is {max_tokens}")
-        return cls(PatternLayout.from_json(record), int(record["stop_id"]), max_tokens)
+        start = record.get("start_id")
+        layout, start_id = PatternLayout.from_json(record), None if start is None else int(start)
+        return cls(layout, int(record["stop_id"]), max_tokens, start_id)
 
 
 class AnswerTokenizer:
@@ -90,7 +95,9 @@ class AnswerTokenizer:
 
     def encode_answers(self, answers: Sequence[str]) -> list[Ids]:
         """N answers -> their token ids and the end; nothing is cut."""
-        written = [f" {answer.strip()}".encode("utf-8", "replace").decode("utf-8") for answer in answers]
+        # Behind a prompt a blank comes first, which belongs to the first word.
+        before = " " if self.prompt.start_id is None else ""
+        written = [(before + answer.strip()).encode("utf-8", "replace").decode("utf-8") for answer in answers]
         encodings = self._plain.encode_batch_fast(written, add_special_tokens=False)
         return [self.with_end(each.ids) for each in encodings]
 
@@ -139,9 +146,14 @@ def make_prompt(
     instruction = " ".join(instruction.split())
     before = ids(f"{instruction}\n") if instruction else ()
     layout = PatternLayout((*prefix_ids, *before), ids(ARROW), "", max_length)
-    if max_length - len(layout.prefix_ids) - len(layout.suffix_ids) < MIN_TEXT_TOKENS:
+    check_room(layout)
+    return AnswerPrompt(layout, stop_id, max_tokens)
+
+
+def check_room(layout: PatternLayout) -> None:
+    """Raise BadSpec if no room is left for a text."""
+    if layout.max_length - len(layout.prefix_ids) - len(layout.suffix_ids) < MIN_TEXT_TOKENS:
         raise BadSpec(
-            f"A prompt of {max_length} tokens has no room for a text beside the instruction.",
+            f"A prompt of {layout.max_length} tokens has no room for a text beside the instruction.",
             "Set a larger max_length under [student], or a shorter instruction.",
         )
-    return AnswerPrompt(layout, stop_id, max_tokens)

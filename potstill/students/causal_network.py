@@ -44,7 +44,7 @@ class CausalNetwork(AnswerNetwork):
         """
         n_new = input_ids.shape[1]
         n_past = past[0].shape[2]
-        cache = _cache(past)
+        cache = filled_cache(past)
         states = self.model.base_model(
             input_ids=input_ids,
             attention_mask=self._mask(attention_mask, n_past, n_new),
@@ -96,7 +96,7 @@ class CausalNetwork(AnswerNetwork):
         return TorchDecoder(self)
 
 
-def _cache(past: Sequence[Tensor]) -> Any:
+def filled_cache(past: Sequence[Tensor]) -> Any:
     """The keys and values as transformers' cache, which grows."""
     from transformers.cache_utils import Cache, DynamicLayer
 

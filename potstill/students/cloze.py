@@ -23,7 +23,7 @@ from potstill.models.device import check_device, portable_device
 from potstill.models.tokens.tokenizer import check_texts
 from potstill.models.weights import Weights, find_weights
 from potstill.registry import read_options
-from potstill.students import REGISTRY
+from potstill.students import FINE_TUNED_STUDENTS
 from potstill.students.base import (
     ALL_TASK_KINDS,
     FitInfo,
@@ -249,7 +249,8 @@ def find_language_model(name: str) -> Weights:
     if found.kind == "encoder" and any(key.startswith(LM_HEAD_PREFIXES) for key in tensor_names(found.folder)):
         return found
     # Kinds of weights and kinds of students share names where the one is made for the other.
-    hint = f"Use it as the student {found.kind}:{name}; for a cloze use" if found.kind in REGISTRY else "Use"
+    other = FINE_TUNED_STUDENTS.get(found.kind)
+    hint = f"Use it as the student {other}:{name}; for a cloze use" if other else "Use"
     raise BadInput(
         f"{name!r} has no language-model head, with which the student 'cloze' predicts the label's words.",
         f"{hint} cloze:{DEFAULT_WEIGHTS}, or a folder saved from a ...ForMaskedLM or ...ForCausalLM model.",

@@ -19,7 +19,7 @@ from potstill.models.device import DeviceName, check_device, portable_device
 from potstill.models.tokens.tokenizer import check_texts
 from potstill.models.weights import Weights, find_weights
 from potstill.registry import Options, read_options
-from potstill.students import REGISTRY
+from potstill.students import FINE_TUNED_STUDENTS, WRITING_STUDENTS
 from potstill.students.base import (
     ALL_TASK_KINDS,
     FitInfo,
@@ -226,8 +226,8 @@ def find_causal_model(name: str, student: str = "decoder", *, gives_labels: bool
     if found.kind in ("gguf", "causal"):
         require_torch(found)
         return found
-    other = gives_labels and found.kind in REGISTRY
-    hint = f"Use it as the student {found.kind}:{name}" if other else "Use another"
+    other = (FINE_TUNED_STUDENTS if gives_labels else WRITING_STUDENTS).get(found.kind)
+    hint = f"Use it as the student {other}:{name}" if other else "Use another"
     raise BadInput(
         f"{name!r} is no causal language model, which the student {student!r} is made of.",
         f"{hint}, or {student}:{DEFAULT_WEIGHTS}, or a folder saved from a ...ForCausalLM model.",

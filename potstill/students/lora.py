@@ -32,6 +32,11 @@ class LoraLinear(nn.Module):
         nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
         self.to(base.weight.device)  # initialised on the CPU, so that a seed gives the same weights on every device
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight, whose type some models look at."""
+        return self.base.weight
+
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         low_rank = nn.functional.linear(self.dropout(inputs), self.lora_a)

@@ -94,6 +94,58 @@ def write_decoder_onnx(network: Any, file: Path) -> None:
     )
 
 
+def write_seq2seq_onnx(network: Any, encoder: Any, encoder_file: Path, decoder_file: Path) -> None:
+    """Write the graphs of a `Seq2SeqNetwork` of L layers: its encoder, and one step of decoding.
+
+    The encoder: `input_ids`, `attention_mask` (B, S) int64 -> `present.N.encoder.key`, `.value` (B, H, S, D) float32.
+    The step: `input_ids (B, T)`, `encoder_attention_mask (B, S)`, `past_key_values.N.decoder.key`, `.value`
+    (B, H, P, D), where P may be 0, and `past_key_values.N.encoder.key`, `.value` -> `logits (B, 1, V)` of the last
+    position and `present.N.decoder.key`, `.value` (B, H, P + T, D).
+
+    Args:
+        network: the network.
+        encoder: its `encode` as a module.
+        encoder_file: of the graph that reads prompts.
+        decoder_file: of the step.
+    """
+    ids, mask = torch.full((2, 6), 5, dtype=torch.int64), torch.ones((2, 6), dtype=torch.int64)
+    mask[1, 4:] = 0
+    auto = torch.export.Dim.AUTO
+    rows = {0: auto, 1: auto}
+    names = [f"{n}.{{}}.{part}" for n in range(len(network.no_past(1)) // 2) for part in ("key", "value")]
+    own, read = ([name.format(side) for name in names] for side in ("decoder", "encoder"))
+    _write(
+        network.backbone,
+        encoder_file,
+        _Traced(
+            encoder.eval(),
+            (ids, mask),
+            ["input_ids", "attention_mask"],
+            [f"present.{name}" for name in read],
+            {"input_ids": rows, "attention_mask": rows},
+        ),
+    )
+    with torch.no_grad():
+        encoded = list(network.encode(ids, mask))
+    past = [torch.zeros(2, each.shape[1], 3, each.shape[3]) for each in network.no_past(2)]
+    _write(
+        network.backbone,
+        decoder_file,
+        _Traced(
+            network.eval(),
+            (torch.full((2, 4), 5, dtype=torch.int64), mask, past, encoded),
+            ["input_ids", "encoder_attention_mask", *(f"past_key_values.{name}" for name in (*own, *read))],
+            ["logits", *(f"present.{name}" for name in own)],
+            {
+                "input_ids": rows,
+                "encoder_attention_mask": rows,
+                "past": [{0: auto, 2: auto} for _ in past],
+                "encoded": [{0: auto, 2: auto} for _ in encoded],
+            },
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class _Traced:
     """What is exported: a network, inputs to trace it with, the names of inputs and outputs, and dynamic sizes."""

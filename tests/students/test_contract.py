@@ -72,5 +72,5 @@ class TestEncoder(OnWeights):
 
 
 def test_every_registered_student_has_a_contract_test() -> None:
-    on_tiny_weights = {"causal", "cloze", "decoder", "tagger"}  # each in its own file
+    on_tiny_weights = {"causal", "cloze", "decoder", "seq2seq", "tagger"}  # each in its own file
     assert {"linear", TestStatic.kind, TestEncoder.kind} | on_tiny_weights == set(REGISTRY)

@@ -52,6 +52,27 @@ def write_tinycausal(folder: Path, hidden: int = 48, layers: int = 3) -> Path:
     return _write(folder, lambda: LlamaForCausalLM(config), tokenizer, torch)
 
 
+def write_tinyt5(folder: Path, hidden: int = 48, layers: int = 2) -> Path:
+    """Write a T5 of a few layers into the folder; always the same."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    tokenizer = _tokenizer(["[PAD]", "</s>", "[UNK]"])
+    config = T5Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        d_model=hidden,
+        d_kv=hidden // 4,
+        d_ff=2 * hidden,
+        num_layers=layers,
+        num_heads=4,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    return _write(folder, lambda: T5ForConditionalGeneration(config), tokenizer, torch)
+
+
 def _tokenizer(special: list[str]) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 

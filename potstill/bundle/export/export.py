@@ -22,7 +22,7 @@ from potstill.bundle.export.edit_graph import remove_metadata
 from potstill.bundle.export.fold_calibration import fold_calibration
 from potstill.bundle.export.parity import check_parity, check_transformers
 from potstill.bundle.export.quantize import accept_int8, write_int8
-from potstill.bundle.layout import FP32, INT8, OLD_FP32, TRANSFORMERS_FILES, TRANSFORMERS_WEIGHTS
+from potstill.bundle.layout import ENCODER, FP32, INT8, OLD_ENCODER, OLD_FP32, TRANSFORMERS_FILES, TRANSFORMERS_WEIGHTS
 from potstill.bundle.record import BundleRecord, PreprocessorRecord, list_files
 from potstill.data.atomic import atomic_folder
 from potstill.data.pairs import join_pair, split_pair
@@ -101,6 +101,9 @@ def export_graph(student: TrainedModel, folder: Path, task: Task) -> BundleRecor
     (folder / FP32).parent.mkdir()
     (folder / OLD_FP32).rename(folder / FP32)
     remove_metadata(folder / FP32)
+    if (folder / OLD_ENCODER).exists():
+        (folder / OLD_ENCODER).rename(folder / ENCODER)
+        remove_metadata(folder / ENCODER)
     config = graph.preprocessor_config.to_json()
     files = list_files(folder)
     needed = tuple(name for name in files if name not in (FP32, *TRANSFORMERS_FILES))

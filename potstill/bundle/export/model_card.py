@@ -66,7 +66,7 @@ def _usage(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     given = '("a text", "another")' if pairs else '"a text"'
     yield from ("", "```python", "import potstill", f'potstill.load("{name}").predict([{given}])', "```")
     if record.task.form == "free":
-        yield from _writing_usage(folder, name)
+        yield from _writing_usage(folder, record, name)
         return
     if (folder / TRANSFORMERS_WEIGHTS).exists():
         given = '{"text": "a text", "text_pair": "another"}' if pairs else '["a text"]'
@@ -83,11 +83,17 @@ def _usage(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
         yield from ("", f"The logits of `{record.graph}` are calibrated: their {_link(record)} is what potstill gives.")
 
 
-def _writing_usage(folder: Path, name: str) -> Iterator[str]:
+def _writing_usage(folder: Path, record: BundleRecord, name: str) -> Iterator[str]:
     """How transformers answers a text."""
     if not (folder / TRANSFORMERS_WEIGHTS).exists():
         return
     yield from ("", "transformers answers alike; the tokenizer puts the prompt around a text, which is one line:", "")
+    if "start_id" in record.preprocessor.config:
+        yield from ("```python", "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer")
+        yield f'read, model = (kind.from_pretrained("{name}") for kind in (AutoTokenizer, AutoModelForSeq2SeqLM))'
+        yield 'written = model.generate(**read("a text", return_tensors="pt"))'
+        yield from ("read.batch_decode(written, skip_special_tokens=True)", "```")
+        return
     yield from ("```python", "from transformers import pipeline")
     yield f'pipeline("text-generation", "{name}")("a text", return_full_text=False)'
     yield "```"
