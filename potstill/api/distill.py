@@ -111,9 +111,11 @@ def distill(
         str | Path | Pool | Any, "Unlabelled texts for the teacher; several files: repeat it.", SEVERAL
     ] = None,
     *,
-    teacher: Annotated[str | None, "The teacher: local, openai:MODEL, trained:BACKBONE, human, replay.", "-t"] = None,
+    teacher: Annotated[
+        str | None, "The teacher: local:MODEL, openai:MODEL, anthropic:MODEL, trained:BACKBONE, human, replay.", "-t"
+    ] = None,
     student: Annotated[
-        str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze, decoder.", "-s"
+        str | None, "The student: encoder, static, linear, cloze, decoder, tagger, causal; or KIND:WEIGHTS.", "-s"
     ] = None,
     budget: Annotated[
         str | float | None, "US dollars for everything: model calls, labels, compute.", "-b", "=USD"
@@ -147,6 +149,7 @@ def distill(
     _check_learnable(inputs)
     recipe = recipe_kind(inputs.spec.procedure.name)
     recipe.check(inputs.spec, inputs.task)
+    recipe.check_pool(inputs.pool)
     folder = utf8_folder(as_path(out or Path("runs") / folder_name(inputs.name)))
     if recipe.asks(inputs.spec):
         _confirm_spending(inputs, folder, reporter, agreed)
@@ -246,9 +249,11 @@ def plan(
         str | Path | Pool | Any, "Unlabelled texts for the teacher; several files: repeat it.", SEVERAL
     ] = None,
     *,
-    teacher: Annotated[str | None, "The teacher: local, openai:MODEL, anthropic:MODEL, human, replay.", "-t"] = None,
+    teacher: Annotated[
+        str | None, "The teacher: local:MODEL, openai:MODEL, anthropic:MODEL, trained:BACKBONE, human, replay.", "-t"
+    ] = None,
     student: Annotated[
-        str | None, "The student: encoder[:WEIGHTS], static[:WEIGHTS], linear, cloze, decoder.", "-s"
+        str | None, "The student: encoder, static, linear, cloze, decoder, tagger, causal; or KIND:WEIGHTS.", "-s"
     ] = None,
     budget: Annotated[
         str | float | None, "US dollars for everything: model calls, labels, compute.", "-b", "=USD"

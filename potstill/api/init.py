@@ -202,7 +202,8 @@ def init(
             except (BadSpec, UnknownPrice) as error:
                 raise _with_file(error) from None
         path.write_text(toml, encoding="utf-8")
-    return InitResult(template.file, inputs.messages, described, _can_check(inputs))
+    sentences = (*inputs.messages, template.note) if template.note else inputs.messages
+    return InitResult(template.file, sentences, described, _can_check(inputs))
 
 
 def _with_file(error: ErrorT) -> ErrorT:

@@ -14,6 +14,7 @@ from potstill.data.task import DescriptionRequest, content_key
 from potstill.data.toml_file import comment, quoted
 from potstill.errors import BadSpec, SpendingDeclined
 from potstill.ledger.prices import micros_to_usd
+from potstill.planning.cost import NOT_REDACTED
 from potstill.reports.text import usd
 from potstill.run.describe_labels import (
     LabelDescriptions,
@@ -102,7 +103,7 @@ def _confirm_spending(
         "budget, which distill can spend in full later."
     )
     redacts = bool(inputs.spec.teacher and inputs.spec.teacher.options.get("redact"))
-    how = "addresses and numbers taken out" if redacts else "as they are (--redact mends it)"
+    how = "addresses and numbers taken out" if redacts else NOT_REDACTED
     n_texts = len({each.text for request in requests for each in request.examples})
     reporter.info(f"The labels and {n_texts} texts go to {teacher.metadata.host or 'its server'}, {how}.")
     if high and not teacher.simulated and not agreed and not reporter.confirm("Spend it?"):

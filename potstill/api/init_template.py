@@ -15,6 +15,7 @@ from potstill.evaluation.text2text.answer_metrics import METRIC_NAMES
 from potstill.ledger.prices import parse_usd
 from potstill.procedures import LABELS_ONLY_PROCEDURE
 from potstill.procedures.cold_start import DEFAULT_COLD_START
+from potstill.procedures.kinds import recipe_kind
 from potstill.run.inputs import RunInputs, read_inputs
 from potstill.students import DEFAULT_STUDENT, FORM_STUDENTS
 from potstill.teachers import DEFAULT_TEACHER, TRAINED_TEACHER
@@ -39,7 +40,13 @@ name = {}  # or "openai:MODEL", "trained:BACKBONE"
 {}
 """
 STUDENT = f'{quoted(DEFAULT_STUDENT)}  # or "static", "linear"'
-OTHER_RECIPES = '  # or "finetune", "kd"'
+OTHER_RECIPES = '  # or "finetune", "selftrain", "pgkd", "allocate", "annotate"'
+MULTI_RECIPES = '  # or "kd"'
+NO_POOL_RECIPES = '  # the labels alone; or "kd", with texts without a label for a teacher: pool = "..." under [data]'
+NO_POOL = (
+    "Every text has a label, so the file says finetune, which learns them without a teacher. A teacher is asked about "
+    'texts without a label: name them with pool = "FILE" under [data], and take the procedure kd.'
+)
 DESCRIPTIONS = """
 [task.descriptions]  # one sentence a label helps every teacher
 {}
@@ -57,11 +64,13 @@ class SpecTemplate:
         file: where it belongs.
         toml: its text.
         inputs: the run it describes, as read from the data.
+        note: why it proposes another procedure than the default, in words; empty if it does not.
     """
 
     file: Path
     toml: str
     inputs: RunInputs
+    note: str = ""
 
 
 def spec_template(data: Sequence[Path], out: Path | None, overrides: JsonObject, *, force: bool) -> SpecTemplate:
@@ -88,7 +97,7 @@ def spec_template(data: Sequence[Path], out: Path | None, overrides: JsonObject,
     files = [path.name if path.absolute().parent == beside else str(path.absolute()) for path in data]
     if odd := next((name for name in files if as_text(Path(name)) != name), None):
         raise BadSpec(f"The name {odd!r} is not UTF-8, and a TOML file cannot hold it.", "Rename the file.")
-    return SpecTemplate(out, _toml(order, files, budget), order)
+    return SpecTemplate(out, _toml(order, files, budget, out.name), order, NO_POOL if _lacks_pool(order) else "")
 
 
 def _data_lines(order: RunInputs) -> Iterator[str]:
@@ -128,12 +137,19 @@ def _answer_lines(task: Task) -> Iterator[str]:
     yield '# instruction = "Decide what the customer wants."'
 
 
+def _lacks_pool(order: RunInputs) -> bool:
+    """Whether the default procedure needs unlabelled texts, and there are none and no teacher was named."""
+    recipe = recipe_kind(order.spec.procedure.name)
+    return recipe.needs_pool and order.spec.teacher is None and not order.pool.subset("pool").texts
+
+
 def _teacher_lines(order: RunInputs) -> str:
     """`[teacher]`: the one that was named, with its options, or the default."""
     named, default = order.spec.teacher, TRAINED_TEACHER if order.task.kind == "multi" else DEFAULT_TEACHER
     options = {} if named is None else named.options
     lines = "".join(f"{name} = {quoted(value)}\n" for name, value in options.items())
-    return TEACHER.format(quoted(default if named is None else named.name), lines)
+    table = TEACHER.format(quoted(default if named is None else named.name), lines)
+    return f"# {table.strip()}\n\n".replace("\nname", "\n# name") if _lacks_pool(order) else table
 
 
 def _hour_line(order: RunInputs) -> str:
@@ -141,17 +157,19 @@ def _hour_line(order: RunInputs) -> str:
     return "# usd_per_hour = 0.10" if given is None else f"usd_per_hour = {quoted(given)}"
 
 
-def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None) -> str:
+def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None, file_name: str) -> str:
     task, form = order.task, order.task.form
     descriptions = "\n".join(f'# {quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
     labels_only = task.kind in ("multi", "text2text")
     teacher = "" if form is not None and order.spec.teacher is None else _teacher_lines(order)
     student = STUDENT if form is None else f'{quoted(FORM_STUDENTS[form])}  # or "{FORM_STUDENTS[form]}:WEIGHTS"'
-    others = OTHER_RECIPES if form is None else ""
-    recipe = quoted(LABELS_ONLY_PROCEDURE if labels_only else order.spec.procedure.name) + others
+    lacks_pool = _lacks_pool(order)
+    others = MULTI_RECIPES if task.kind == "multi" else NO_POOL_RECIPES if lacks_pool else OTHER_RECIPES
+    recipe = quoted(LABELS_ONLY_PROCEDURE if labels_only or lacks_pool else order.spec.procedure.name)
+    recipe += others if form is None else ""
     first = FIRST_TEXTS if not labels_only and len(order.pool.subset("pool")) else ""
     sum_usd = f"budget = {quoted(str(budget))}" if budget is not None else "budget = 1.00"
-    return f"""# The settings of a run. Start it with: potstill distill {SPEC_FILE}
+    return f"""# The settings of a run. Start it with: potstill distill {comment(file_name)}
 {sum_usd}  # US dollars for everything: model calls, labels, compute
 
 [task]

@@ -7,6 +7,10 @@ from typing import Any
 
 FORMAT = 2
 NO_EGRESS = "No text leaves this machine."
+NOT_REDACTED = "as they are (--redact takes addresses and numbers out)"
+LABELLED_PRICED = (
+    "all have a label, so these are priced; distill needs texts without one: --pool FILE, or --procedure finetune"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class CostPlan:
         shutdown_date: the day the server announces for the model's end, as YYYY-MM-DD; empty if none is known.
         low_output_tokens, high_output_tokens: tokens that all purchases have written; 0 if they are not counted.
         model_ends: whether the server says that the model ends, or has ended.
+        lacks_pool: whether the recipe needs unlabelled texts and has none, so that labelled ones are priced.
     """
 
     teacher: str
@@ -74,6 +79,7 @@ class CostPlan:
     model_ends: bool = False
     low_output_tokens: int = 0
     high_output_tokens: int = 0
+    lacks_pool: bool = False
     format: int = FORMAT
 
     @property
@@ -104,17 +110,19 @@ class CostPlan:
         """What is sent, and to which host."""
         if not self.host:
             return "The teacher may send texts away; it does not say where." if self.remote else NO_EGRESS
-        redacted = "addresses and numbers taken out" if self.redacted else "as they are (--redact mends it)"
+        redacted = "addresses and numbers taken out" if self.redacted else NOT_REDACTED
         if not self.quoted:
             return f"Texts go to {self.host}, {redacted}."
         if self.generates:
             return f"Training texts with their labels go to {self.host}, {redacted}."
-        return f"{self.high_texts:,} texts and {self.n_examples} gold examples go to {self.host}, {redacted}."
+        texts, examples = _count(self.high_texts, "text"), _count(self.n_examples, "gold example")
+        return f"{texts} and {examples} go to {self.host}, {redacted}."
 
     def to_text(self) -> str:
         """A page for a terminal."""
         basis = "a request of its size" if self.generates else f"the prompts of {self.n_sampled:,} texts"
         rows = [
+            ("texts", LABELLED_PRICED if self.lacks_pool else ""),
             ("price", self.price_source),
             ("teacher", self.teacher_training),
             ("model", self.model_status),
@@ -138,8 +146,14 @@ class CostPlan:
 
 def format_span(low_s: float, high_s: float) -> str:
     """A span of seconds in the unit that fits."""
+    if high_s < 1:
+        return "less than a second"
     if high_s < 120:
         return f"{low_s:.0f} to {high_s:.0f} seconds"
     if high_s < 7200:
         return f"{low_s / 60:.0f} to {high_s / 60:.0f} minutes"
     return f"{low_s / 3600:.1f} to {high_s / 3600:.1f} hours"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -93,6 +93,7 @@ def estimate_cost(inputs: RunInputs, *, check: bool = False) -> CostPlan | None:
         cost = cost if inputs.task.form is None else _with_output_tokens(cost, asks)
     else:
         return None
+    cost = replace(cost, lacks_pool=recipe.needs_pool and not inputs.pool.subset("pool").texts)
     return _with_model_status(cost, planned.teacher) if check else cost
 
 

@@ -14,6 +14,7 @@ from typing import Generic, Literal, TypeVar, cast
 import numpy as np
 from pydantic import ConfigDict
 
+from potstill.data.pool import Pool
 from potstill.data.task import OutputForm, Task, TaskKind
 from potstill.errors import BadData, BadSpec, PotstillError
 from potstill.ledger.prices import Usage
@@ -30,6 +31,8 @@ from potstill.teachers.kinds import teacher_kind
 ONE_LABEL: frozenset[TaskKind] = frozenset({"single", "pair"})
 ANY_TASK: frozenset[TaskKind] = frozenset({"single", "pair", "multi"})
 SAMPLE_TEXTS = 200  # texts that prompts are built for in a plan
+NO_POOL = "This procedure needs unlabelled texts and there are none."
+NO_POOL_HINT = "Give some with --pool FILE (or rows without a label), or take --procedure finetune."
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
@@ -111,6 +114,7 @@ class Recipe(Generic[OptionsT]):
         quote: the purchases it plans, the main one first; None if unknown, which plans as "at most the budget".
         forms: how it does text-to-text tasks, by the form of their answers; empty if it cannot do any.
         compares_strategies: whether a plan also compares the strategies among which it will choose.
+        needs_pool: whether it refuses to run without unlabelled texts.
         validates: whether it chooses by validation texts, so that some are set aside however few labels there are.
         calibration_folds: with too few validation texts, how often it is run anew without a part of the gold, whose
             scores calibrate the student (see `out_of_fold.py`); 0 for recipes that take long or cost money.
@@ -124,6 +128,7 @@ class Recipe(Generic[OptionsT]):
     asks_trained_teacher: bool = False
     quote: Callable[[QuoteInputs[OptionsT]], tuple[Ask, ...]] | None = None
     compares_strategies: bool = False
+    needs_pool: bool = False
     validates: bool = False
     calibration_folds: int = 0
     forms: Mapping[OutputForm, FormRecipe[OptionsT]] = field(default_factory=dict)
@@ -168,6 +173,11 @@ class Recipe(Generic[OptionsT]):
             if task.form is not None and has_trained_teacher(spec):
                 check_student_task(teacher_backbone(teacher, task.form), task)
 
+    def check_pool(self, pool: Pool) -> None:
+        """Check before anything is spent that there are the texts it needs. Raises BadData."""
+        if self.needs_pool and not pool.subset("pool").texts:
+            raise BadData(NO_POOL, NO_POOL_HINT)
+
     def train(self, run: Run) -> TrainedModel:
         """Check the run's options and task, then run the recipe; the student is of the task's form.
 
@@ -204,10 +214,7 @@ def require_pool(run: Run) -> tuple[str, ...]:
     """The unlabelled texts. Raises BadData if there are none."""
     texts = run.pool.subset("pool").texts
     if not texts:
-        raise BadData(
-            "This procedure needs unlabelled texts and there are none.",
-            "Give some with --pool FILE (or rows without a label), or take --procedure finetune.",
-        )
+        raise BadData(NO_POOL, NO_POOL_HINT)
     return tuple(texts)
 
 

@@ -266,6 +266,7 @@ RECIPE = Recipe(
     KdOptions,
     ANY_TASK,
     quote=quote_kd,
+    needs_pool=True,
     forms={
         "entities": FormRecipe(kd_on_entities, quote_kd_form),
         "free": FormRecipe(kd_on_free_text, quote_free_text),

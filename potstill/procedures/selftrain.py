@@ -173,4 +173,5 @@ RECIPE = Recipe(
     asks_teacher=False,
     asks_trained_teacher=True,
     quote=quote_trained_teacher,
+    needs_pool=True,
 )

@@ -119,5 +119,5 @@ def _answers(run: Run, pool: Sequence[str]) -> tuple[list[str], NDArray[np.float
     return [answers.texts[row] for row in rows], answers.scores[rows]
 
 
-FT_KD = Recipe("ft-kd", ft_kd, TrainedTeacherKdOptions, quote=quote_answers)
-P_KD = Recipe("p-kd", p_kd, TrainedTeacherKdOptions, quote=quote_answers)
+FT_KD = Recipe("ft-kd", ft_kd, TrainedTeacherKdOptions, quote=quote_answers, needs_pool=True)
+P_KD = Recipe("p-kd", p_kd, TrainedTeacherKdOptions, quote=quote_answers, needs_pool=True)

@@ -82,6 +82,19 @@ def test_label_errors_is_the_next_step_where_it_works(tmp_path: Path, name: str)
             label_errors(written.file)
 
 
+def test_a_file_without_an_unlabelled_text_proposes_what_needs_none(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.csv"
+    path.write_text(NEXT["single"][0], encoding="utf-8")
+    written = init(path, out=tmp_path / "all.toml")
+    spec = tomllib.loads(written.file.read_text(encoding="utf-8"))
+    assert (spec["procedure"]["name"], "teacher" in spec) == ("finetune", False)
+    assert "pool =" in written.to_text()
+    assert f"potstill distill {written.file.name}" in written.file.read_text(encoding="utf-8").splitlines()[0]
+    path.write_text(f"{NEXT['single'][0]}a thing without a label,\n", encoding="utf-8")
+    spec = tomllib.loads(init(path, out=tmp_path / "some.toml").file.read_text(encoding="utf-8"))
+    assert (spec["procedure"]["name"], "teacher" in spec) == ("kd", True)
+
+
 odd_names = st.text(min_size=1, max_size=12) | st.text(
     "\x1b\x07\x9b\x7f\r\n\t\u202e\u2028\\\"'#=~ab", min_size=1, max_size=12
 )

@@ -49,7 +49,7 @@ def tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     toml = init(data).file
     text = toml.read_text(encoding="utf-8")
-    at, end = text.index("[teacher]"), text.index("[student]")
+    at, end = text.index("# [teacher]"), text.index("[student]")
     toml.write_text(text[:at] + REPLAY.lstrip() + "\n" + text[end:], encoding="utf-8")
     return toml
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support.csv_tables import write_tickets
+from support.csv_tables import write_csv, write_tickets
 
 from potstill import api, cli
-from potstill.errors import BadSpec, SpendingDeclined, UnknownPrice
+from potstill.errors import BadData, BadSpec, SpendingDeclined, UnknownPrice
 from potstill.ledger.prices import parse_usd
 from potstill.reports.console import ConsoleReporter
 
@@ -29,6 +29,19 @@ def test_a_plan_needs_no_key_and_calls_no_teacher(tickets: Path):
     assert 0 < plan.low_usd < plan.high_usd
     assert plan.low_texts <= plan.high_texts == plan.n_texts == 400
     assert "genai-prices" in plan.price_source
+
+
+def test_where_all_texts_have_a_label_the_plan_says_so_and_distill_refuses_before_it_asks(tmp_path: Path):
+    rows = [(f"my {'card' if i % 2 else 'transfer'} {i}", "card" if i % 2 else "transfer") for i in range(40)]
+    labelled = write_csv(tmp_path / "all.csv", {"text": [t for t, _ in rows], "label": [y for _, y in rows]})
+    plan = api.plan(labelled, teacher="openai:gpt-6-luna", budget=5).teacher
+    assert plan.lacks_pool
+    assert "--pool FILE" in plan.to_text()
+    assert "--pool FILE" not in api.plan(labelled, teacher="openai:gpt-6-luna", budget=5, procedure="pgkd").to_text()
+    folder, reporter = tmp_path / "run", ConsoleReporter()
+    with pytest.raises(BadData, match="needs unlabelled texts"):
+        api.distill(labelled, teacher="openai:gpt-6-luna", budget=5, out=folder, reporter=reporter)
+    assert not folder.exists()
 
 
 def test_the_estimate_is_in_proportion_to_the_prompt(tickets: Path):
