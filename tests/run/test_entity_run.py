@@ -169,7 +169,6 @@ def test_what_entities_cannot_do_is_one_sentence_with_a_mend(run: DistillResult)
     data = run.folder.parent / "marked.jsonl"
     out = run.folder.parent / "never"
     refused: list[tuple[Any, str, str]] = [
-        (lambda: distill(data, budget=1, out=out, procedure="allocate"), "'allocate' cannot do a task", "finetune"),
         (lambda: distill(data, budget=1, out=out, procedure="selftrain"), "'selftrain' cannot do a task", "finetune"),
         (lambda: distill(data, budget=1, out=out, student="linear"), "'linear' cannot learn", "--student tagger"),
         (lambda: distill(data, budget=1, out=out, teacher="human"), "'annotate' cannot do a task", "finetune"),

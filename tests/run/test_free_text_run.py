@@ -164,7 +164,6 @@ def test_what_answers_in_words_cannot_do_is_one_sentence_with_a_mend(run: Distil
     out = run.folder.parent / "never"
     free: Any = {"budget": 1, "out": out, "form": "free"}
     refused: list[tuple[Any, str, str]] = [
-        (lambda: distill(data, **free, procedure="allocate"), "'allocate' cannot do a task", "finetune"),
         (lambda: distill(data, **free, procedure="selftrain"), "'selftrain' cannot do a task", "finetune"),
         (lambda: distill(data, **free, student="linear"), "'linear' cannot learn", "--student causal"),
         (lambda: distill(data, **free, student="tagger"), "the form 'free'", "--student causal"),

@@ -250,13 +250,7 @@ class LabelSources:
 
     def answer_usd(self, texts: Sequence[str]) -> float | None:
         """The expected price of an answer of the language model; None without one."""
-        if self.llm is None or not len(texts):
-            return None
-        # A thousand of each, so that rounding up to a micro-dollar does not count.
-        expected = [
-            self.llm.price.cost_micros(_times(self.llm.estimate_usage([text]).high, 1000)) for text in texts[:50]
-        ]
-        return float(np.mean(expected)) / 1e9
+        return None if self.llm is None or not len(texts) else mean_answer_usd(self.llm, texts)
 
     def unit_costs(self, teacher_cost: TeacherCost | None, texts: Sequence[str]) -> UnitCosts:
         """Prices in USD: those of the annotator and of the language model as given, compute as measured."""
@@ -274,6 +268,13 @@ class LabelSources:
             usd_per_distilled=np.asarray(teacher_cost.usd_per_text * price_factors),
             usd_per_answer=answer,
         )
+
+
+def mean_answer_usd(teacher: Teacher, texts: Sequence[str]) -> float:
+    """The expected price of a teacher's answer, at most: the mean over some texts, of which there is one at least."""
+    # A thousand of each, so that rounding up to a micro-dollar does not count.
+    micros = [teacher.price.cost_micros(_times(teacher.estimate_usage([text]).high, 1000)) for text in texts[:50]]
+    return float(np.mean(micros)) / 1e9
 
 
 def _is_llm(teacher: ComponentSpec) -> bool:

@@ -14,15 +14,21 @@ from functools import partial
 
 from potstill.data.task import content_key
 from potstill.procedures.allocate.decisions import BuyAnswers, BuyLabels, Decision, GenerateTexts, Stop
+from potstill.procedures.allocate.form_recipe import allocate_form
 from potstill.procedures.allocate.generation_rounds import GenerationRounds
 from potstill.procedures.allocate.label_sources import AllocateOptions, LabelSources
 from potstill.procedures.allocate.model_selection import ModelSelection
 from potstill.procedures.allocate.next_purchase import next_purchase
 from potstill.procedures.allocate.pilot import Pilot, PilotFindings
 from potstill.procedures.allocate.pilot_labels import buy_pilot_labels
-from potstill.procedures.base import Recipe, quote_answers
+from potstill.procedures.base import FormRecipe, Recipe, quote_answers
+from potstill.procedures.pgkd.form_tasks import EntityTask, FreeTextTask
+from potstill.run.entity_verbs import entity_pool
+from potstill.run.free_text_verbs import free_text_pool
 from potstill.run.run import Run
 from potstill.students.base import Student
+from potstill.students.entity_student import EntityStudent
+from potstill.students.free_text_student import FreeTextStudent
 
 
 def allocate(run: Run) -> Student:
@@ -68,4 +74,25 @@ def allocate(run: Run) -> Student:
     return ModelSelection(sources, state, validation, rounds).select(decision.basis)
 
 
-RECIPE = Recipe("allocate", allocate, AllocateOptions, quote=quote_answers, compares_strategies=True, validates=True)
+def allocate_entities(run: Run) -> EntityStudent:
+    """See `form_recipe.allocate_form`."""
+    return allocate_form(run, EntityTask(run.task, entity_pool(run)), RECIPE.read_options(run.spec))
+
+
+def allocate_free_text(run: Run) -> FreeTextStudent:
+    """See `form_recipe.allocate_form`."""
+    return allocate_form(run, FreeTextTask(run.task, free_text_pool(run)), RECIPE.read_options(run.spec))
+
+
+RECIPE = Recipe(
+    "allocate",
+    allocate,
+    AllocateOptions,
+    quote=quote_answers,
+    compares_strategies=True,
+    validates=True,
+    forms={
+        "entities": FormRecipe(allocate_entities, quote_answers),
+        "free": FormRecipe(allocate_free_text, quote_answers),
+    },
+)

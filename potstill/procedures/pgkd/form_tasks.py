@@ -23,12 +23,20 @@ from potstill.data.text2text_pool import Text2TextPool
 from potstill.evaluation.text2text.answer_metrics import DEFAULT_METRIC, METRIC_NAMES, text_scores
 from potstill.evaluation.text2text.entities import Entities
 from potstill.models.bio import decode_bio, log_softmax
-from potstill.run.entity_verbs import evaluate_entities, learn_entities, marked_texts
-from potstill.run.free_text_verbs import AnswerEvaluation, answered_texts, evaluate_free_text, learn_free_text
+from potstill.run.ask import AskedTexts
+from potstill.run.entity_verbs import ask_entities, evaluate_entities, learn_entities, marked_texts
+from potstill.run.free_text_verbs import (
+    AnswerEvaluation,
+    answered_texts,
+    ask_free_text,
+    evaluate_free_text,
+    learn_free_text,
+)
 from potstill.run.run import Run
 from potstill.students.base import TrainedModel
 from potstill.students.entity_student import EntityStudent, MarkedTexts
 from potstill.students.free_text_student import AnsweredTexts, FreeTextStudent
+from potstill.teachers.base import Teacher
 from potstill.teachers.entity_prompt import encode_named
 from potstill.teachers.written_answers import encode_written_answer, read_written_answer, read_written_entities
 
@@ -83,6 +91,15 @@ class FormPredictions:
         return np.asarray(entirely if entirely.any() else ~self.wrong, dtype=np.bool_)
 
 
+@dataclass(frozen=True)
+class AskedRows(Generic[GoldT]):
+    """The texts that a teacher answered, their answers, and the record of what was asked."""
+
+    texts: tuple[str, ...]
+    answers: tuple[GoldT, ...]
+    asked: AskedTexts
+
+
 class FormTask(Generic[GoldT, ModelT]):
     """A form of answers; the base of `EntityTask` and `FreeTextTask`.
 
@@ -109,6 +126,12 @@ class FormTask(Generic[GoldT, ModelT]):
         return AnsweredRows(tuple(self.pool.texts[i] for i in rows), answers, len(rows))
 
     @property
+    def hidden(self) -> dict[str, GoldT]:
+        """Text -> the gold that is held back of the pool's texts."""
+        pairs = zip(self.pool.texts, self.pool.hidden, strict=True)
+        return {text: gold for text, gold in pairs if gold is not None}
+
+    @property
     def held_out(self) -> dict[str, list[str]]:
         """The texts of validation and test, which a teacher may not copy."""
         named = ("validation", "test")
@@ -120,6 +143,10 @@ class FormTask(Generic[GoldT, ModelT]):
 
     def evaluate(self, run: Run, student: ModelT, name: str) -> AnswerEvaluation:
         """The student's scores on the validation texts."""
+        raise NotImplementedError
+
+    def ask(self, run: Run, teacher: Teacher, texts: Sequence[str]) -> AskedRows[GoldT]:
+        """A teacher's answers to the texts."""
         raise NotImplementedError
 
     def predict(self, student: ModelT, rows: AnsweredRows[GoldT]) -> FormPredictions:
@@ -168,6 +195,11 @@ class EntityTask(FormTask[Entities, EntityStudent]):
     def evaluate(self, run: Run, student: EntityStudent, name: str) -> AnswerEvaluation:
         """See `FormTask.evaluate`."""
         return AnswerEvaluation(evaluate_entities(run, student, self._validation, name))
+
+    def ask(self, run: Run, teacher: Teacher, texts: Sequence[str]) -> AskedRows[Entities]:
+        """See `FormTask.ask`."""
+        asked = ask_entities(run, teacher, texts)
+        return AskedRows(tuple(asked.marked.texts), tuple(asked.marked.entities), asked)
 
     def predict(self, student: EntityStudent, rows: AnsweredRows[Entities]) -> FormPredictions:
         """See `FormTask.predict`."""
@@ -233,6 +265,11 @@ class FreeTextTask(FormTask[References, FreeTextStudent]):
     def evaluate(self, run: Run, student: FreeTextStudent, name: str) -> AnswerEvaluation:
         """See `FormTask.evaluate`."""
         return evaluate_free_text(run, student, self._validation, name)
+
+    def ask(self, run: Run, teacher: Teacher, texts: Sequence[str]) -> AskedRows[References]:
+        """See `FormTask.ask`."""
+        asked = ask_free_text(run, teacher, texts)
+        return AskedRows(tuple(asked.answered.texts), tuple(map(tuple, asked.answered.references)), asked)
 
     def predict(self, student: FreeTextStudent, rows: AnsweredRows[References]) -> FormPredictions:
         """See `FormTask.predict`."""
