@@ -51,8 +51,22 @@ class TestPgkdOnEntities(OnEntities):
     max_cuts = 3
 
 
+@pytest.mark.nightly
 class TestPgkdOnAnswers(OnAnswers):
     name = "pgkd"
     options: ClassVar[Mapping[str, object]] = {"rounds": 1, "texts_per_round": 6}
     budgets_usd: ClassVar[tuple[float, ...]] = (0.0001, 0.06)
     max_cuts = 2
+
+
+@pytest.mark.nightly
+class TestAllocateOnEntities(OnEntities):
+    name = "allocate"
+    options: ClassVar[Mapping[str, object]] = {
+        "annotator": {"simulate_from": "{known}"},
+        "pilot_labels": 16,
+        "pilot_seeds": 1,
+        "max_steps": 1,
+    }
+    budgets_usd: ClassVar[tuple[float, ...]] = (0.0001, 0.06)
+    max_cuts = 3
