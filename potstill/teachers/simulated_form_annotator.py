@@ -6,9 +6,11 @@ The sibling of `simulated_human.py`; a simulation. Every answer is right, and no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
+from potstill.data.free_text.pool import References
 from potstill.errors import BadSpec
+from potstill.evaluation.text2text.entities import Entities
 from potstill.ledger.prices import Price
 from potstill.registry import read_options
 from potstill.teachers.base import TeacherSetup
@@ -25,7 +27,7 @@ REVEALED = FormReplaySettings(
 
 
 def open_form_annotator(
-    setup: TeacherSetup, hidden: Mapping[str, Any]
+    setup: TeacherSetup, hidden: Mapping[str, object]
 ) -> EntityReplayTeacher | FreeTextReplayTeacher | None:
     """Simulated people by the options of `human`; None if these name no simulation.
 
@@ -55,14 +57,14 @@ def open_form_annotator(
 
 
 def _annotator(
-    setup: TeacherSetup, options: HumanOptions, price: Price, hidden: Mapping[str, Any], files: Sequence[str]
+    setup: TeacherSetup, options: HumanOptions, price: Price, hidden: Mapping[str, object], files: Sequence[str]
 ) -> EntityReplayTeacher | FreeTextReplayTeacher:
     if setup.task.form == "free":
-        answers = {normalize_whitespace(text): str(own[0]) for text, own in hidden.items()}
+        answers = {normalize_whitespace(text): cast(References, own)[0] for text, own in hidden.items()}
         for file in files:
             answers = read_gold_answers(setup.workspace / file, options) | answers
         return FreeTextReplayTeacher(setup, REVEALED, answers, price, "people, simulated")
-    gold = {normalize_whitespace(text): MarkedText(text, own) for text, own in hidden.items()}
+    gold = {normalize_whitespace(text): MarkedText(text, cast(Entities, own)) for text, own in hidden.items()}
     for file in files:
         gold = read_gold_entities(setup.workspace / file, options, setup.task) | gold
     return EntityReplayTeacher(setup, REVEALED, gold, price, "people, simulated")
