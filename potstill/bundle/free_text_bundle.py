@@ -18,9 +18,10 @@ from potstill.bundle.form_bundle import FormBundle
 from potstill.bundle.layout import ENCODER
 from potstill.bundle.onnx_decoder import OnnxDecoder, OnnxSeq2SeqDecoder
 from potstill.bundle.preprocessors import PromptPreprocessor
-from potstill.bundle.record import BundleRecord
+from potstill.bundle.record import EXPORT_AGAIN, BundleRecord
 from potstill.bundle.sessions import open_session
 from potstill.bundle.text_inputs import read_inputs
+from potstill.errors import RunNotFound
 from potstill.models.greedy_decoding import Floats, GeneratedAnswer, forced_scores, generate_ids
 from potstill.models.tokens.tokenizer import check_texts
 
@@ -42,6 +43,8 @@ class FreeTextBundle(FormBundle[PromptPreprocessor]):
     def __init__(self, folder: Path, record: BundleRecord, *, graph: str = "", threads: int = 1) -> None:
         super().__init__(folder, record, graph=graph, threads=threads)
         reads_apart = self.preprocessor.prompt.start_id is not None
+        if reads_apart and ENCODER not in record.needed_files(self.graph):  # what is not needed is not checked
+            raise RunNotFound(f"{folder} is damaged: its record does not list {ENCODER}.", EXPORT_AGAIN)
         self.encoder: Any = open_session(folder / ENCODER) if reads_apart else None
 
     def predict(self, texts: Sequence[str]) -> list[str]:

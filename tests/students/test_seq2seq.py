@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,14 @@ def test_a_copy_needs_its_encoder(bundle: FreeTextBundle, tmp_path: Path) -> Non
     assert ENCODER in copied.files
     texts = answered(5, seed=8).texts
     assert copied.bundle.predict(texts) == bundle.predict(texts)
+    record = json.loads((copied.folder / "potstill.json").read_text(encoding="utf-8"))
+    record["preprocessor"]["files"].remove(ENCODER)
+    (copied.folder / "potstill.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(RunNotFound, match="does not list"):
+        potstill.load(copied.folder)
     (copied.folder / ENCODER).unlink()
+    record["preprocessor"]["files"].append(ENCODER)
+    (copied.folder / "potstill.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(RunNotFound, match="missing"):
         potstill.load(copied.folder)
 
