@@ -115,7 +115,9 @@ def distill(
         str | None, "The teacher: local:MODEL, openai:MODEL, anthropic:MODEL, trained:BACKBONE, human, replay.", "-t"
     ] = None,
     student: Annotated[
-        str | None, "The student: encoder, static, linear, cloze, decoder, tagger, causal; or KIND:WEIGHTS.", "-s"
+        str | None,
+        "The student: encoder, static, linear, cloze, decoder, tagger, causal, seq2seq; or KIND:WEIGHTS.",
+        "-s",
     ] = None,
     budget: Annotated[
         str | float | None, "US dollars for everything: model calls, labels, compute.", "-b", "=USD"
@@ -253,7 +255,9 @@ def plan(
         str | None, "The teacher: local:MODEL, openai:MODEL, anthropic:MODEL, trained:BACKBONE, human, replay.", "-t"
     ] = None,
     student: Annotated[
-        str | None, "The student: encoder, static, linear, cloze, decoder, tagger, causal; or KIND:WEIGHTS.", "-s"
+        str | None,
+        "The student: encoder, static, linear, cloze, decoder, tagger, causal, seq2seq; or KIND:WEIGHTS.",
+        "-s",
     ] = None,
     budget: Annotated[
         str | float | None, "US dollars for everything: model calls, labels, compute.", "-b", "=USD"

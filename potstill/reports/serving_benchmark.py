@@ -154,7 +154,7 @@ def _students(
         reporter(f"Timing the {name} on the CPU.")
         served = ", the graph that is served" if graph == bundle.graph and len(graphs) > 1 else ""
         row = _timed(load(bundle.folder, graph=graph).predict_logits, texts, rates, energy.cpu_meter())
-        yield replace(row, name=name, note=f"{bundle.record.preprocessor.name}{served}.")
+        yield replace(row, name=name, note=f"Preprocessor: {bundle.record.preprocessor.name}{served}.")
     gpu = _on_gpu(bundle)
     if gpu is not None:
         reporter("Timing the student on the GPU.")

@@ -101,7 +101,7 @@ class ServedFacts:
         precision: of its graph, "int8" or "fp32".
         takes_pairs: whether it compares two texts.
         several_labels: whether a text may have several.
-        threshold: from which probability on a label is sure; None if unknown.
+        threshold: from which probability on a label is confident; None if unknown.
     """
 
     task: str

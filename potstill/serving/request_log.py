@@ -56,7 +56,7 @@ class LoggedText:
     text: str | list[str]
     labels: list[str]
     probability: float
-    sure: bool | None
+    confident: bool | None
     in_scope: bool
 
 

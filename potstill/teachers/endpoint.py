@@ -106,5 +106,5 @@ def api_key_for(url: str, variable: str, *, asks: bool = True) -> str:
         return NO_KEY
     raise unbilled_error(
         f"The server at {host_of(url)} needs a key and {variable} is not set.",
-        f"Set {variable} in the environment, or name another variable with key_env.",
+        f"Set {variable} in the environment, or name another variable with key_env under [teacher].",
     )

@@ -122,4 +122,4 @@ def test_the_log_has_words_with_their_types_and_tokens_are_counted(served: Serve
     recent = served.ask("/recent").json()["texts"][0]
     assert recent["labels"] == ["soup bread [dish]", "bank [finance]"]
     assert 0 < recent["probability"] <= 1
-    assert json.dumps(recent["sure"]) == "null"
+    assert json.dumps(recent["confident"]) == "null"

@@ -57,7 +57,7 @@ def test_every_output_that_the_metadata_names_can_be_asked_for(served: Served, b
     assert {each["name"]: (each["datatype"], each["shape"]) for each in reply["outputs"]} == declared
     found, bundle = outputs(reply), load(bundle_folder)
     (wanted,) = bundle.iter_predictions([SOUP])
-    assert found["sure"] == [wanted.confident]
+    assert found["confident"] == [wanted.confident]
     assert found["in_scope"] == [wanted.in_scope]
     (label_set,) = bundle.predict_sets([SOUP], 0.8)
     assert {label for label, inside in zip(LABELS, found["label_set"], strict=True) if inside} == set(label_set)

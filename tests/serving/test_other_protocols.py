@@ -31,7 +31,11 @@ def test_label_gives_all_that_is_known_of_a_text(served: Served, bundle_folder: 
     for found, one, probs in zip(reply["texts"], wanted, probabilities, strict=True):
         assert found["label"] == one.label
         assert found["probabilities"] == dict(zip(LABELS, probs, strict=True))
-        assert (found["sure"], found["in_scope"], found["typicality"]) == (one.confident, one.in_scope, one.typicality)
+        assert (found["confident"], found["in_scope"], found["typicality"]) == (
+            one.confident,
+            one.in_scope,
+            one.typicality,
+        )
     assert [tuple(each["label_set"]) for each in reply["texts"]] == bundle.predict_sets([SOUP, GOAL], 0.8)
 
 
@@ -40,9 +44,9 @@ def test_sure_follows_the_precision_that_is_asked_for(served: Served, bundle_fol
     (one,) = served.ask("/label", {"texts": ["goal soup"], "precision": 0.5}).json()["texts"]
     threshold = bundle.threshold_for(0.5)
     assert threshold is not None
-    assert one["sure"] == (one["probability"] >= threshold)
+    assert one["confident"] == (one["probability"] >= threshold)
     (unknown,) = served.ask("/label", {"texts": [SOUP], "precision": 0.9999}).json()["texts"]
-    assert unknown["sure"] is None
+    assert unknown["confident"] is None
 
 
 def test_several_labels_and_pairs(served: Served, multilabel_folder: Path, pair_folder: Path) -> None:
@@ -111,7 +115,9 @@ def test_mlflow_reads_every_form(mlflow: Served, bundle_folder: Path, body: Any)
     assert [each["label"] for each in predictions] == bundle.predict([SOUP, GOAL])
     assert [each["score"] for each in predictions] == bundle.predict_proba([SOUP, GOAL]).max(axis=1).tolist()
     assert [tuple(each["label_set"]) for each in predictions] == bundle.predict_sets([SOUP, GOAL], 0.8)
-    assert [each["sure"] for each in predictions] == [each.confident for each in bundle.iter_predictions([SOUP, GOAL])]
+    assert [each["confident"] for each in predictions] == [
+        each.confident for each in bundle.iter_predictions([SOUP, GOAL])
+    ]
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ function choose() {
 
 function notesOf(found) {
   const notes = [];
-  if (found.sure === true) notes.push(element("span", "sure", "note good"));
-  if (found.sure === false) notes.push(element("span", "not sure", "note warn"));
+  if (found.confident === true) notes.push(element("span", "confident", "note good"));
+  if (found.confident === false) notes.push(element("span", "not confident", "note warn"));
   if (found.in_scope === true) notes.push(element("span", "in scope", "note good"));
   if (found.in_scope === false) notes.push(element("span", "unlike the texts it was checked on", "note warn"));
   return notes;

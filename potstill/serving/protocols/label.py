@@ -1,6 +1,6 @@
 """potstill's own route: everything that is known of a text, in one object. The page of the server uses it.
 
-`sure` and `in_scope` are null where the bundle was not calibrated on held-out texts; label sets come on request.
+`confident` and `in_scope` are null where the bundle was not calibrated on held-out texts; label sets come on request.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class LabelCall(BaseModel):
     """The body of `/label`.
 
-    `precision` asks for `sure` at another precision than the bundle's own, `coverage` for a set of labels a text that
-    contains the right one this often.
+    `precision` asks for `confident` at another precision than the bundle's own, `coverage` for a set of labels a text
+    that contains the right one this often.
     """
 
     texts: Annotated[list[Any], WithJsonSchema(_TEXTS)]
@@ -66,7 +66,7 @@ class LabelCall(BaseModel):
 
 @dataclass(frozen=True)
 class LabelQuery:
-    """What is asked beside the labels: `sure` at this precision, and sets of this coverage; None for neither."""
+    """What is asked beside the labels: `confident` at this precision, and sets of this coverage; None for neither."""
 
     precision: float | None = None
     coverage: float | None = None
@@ -80,7 +80,7 @@ class LabelledReply(BaseModel):
         labels: all labels of the text in a multi-label task, most probable first; else the one.
         probability: of `label`.
         probabilities: of every label.
-        sure: whether the probability reaches the threshold; null if none is known.
+        confident: whether the probability reaches the threshold; null if none is known.
         in_scope: False if the text is unlike the held-out texts; null if there were none.
         typicality: conformal p-value of that, in (0, 1].
         label_set: the set that was asked for.
@@ -90,7 +90,7 @@ class LabelledReply(BaseModel):
     labels: list[str]
     probability: float
     probabilities: dict[str, float]
-    sure: bool | None
+    confident: bool | None
     in_scope: bool | None
     typicality: float | None
     label_set: list[str] | None = None
@@ -131,7 +131,7 @@ def labelled_texts(answer: ModelAnswer, query: LabelQuery) -> Sequence[LabelledR
                 labels=list(each.labels),
                 probability=each.probability,
                 probabilities=dict(zip(bundle.labels, probs, strict=True)),
-                sure=None if threshold is None else each.probability >= threshold,
+                confident=None if threshold is None else each.probability >= threshold,
                 in_scope=None if each.typicality is None else each.in_scope,
                 typicality=each.typicality,
                 label_set=None if sets is None else list(sets[row]),
@@ -211,7 +211,7 @@ EXAMPLE = {
             "labels": ["billing"],
             "probability": 0.98,
             "probabilities": {"billing": 0.98, "delivery": 0.02},
-            "sure": True,
+            "confident": True,
             "in_scope": True,
             "typicality": 0.7,
             "label_set": ["billing"],
@@ -219,7 +219,7 @@ EXAMPLE = {
     ],
 }
 SUMMARY = (
-    "Labels, probabilities, sure, in_scope and, on request, a set of labels; or the entities of or answer to a text."
+    "Labels, probabilities, confident, in_scope and, on request, label sets; or the entities of or answer to a text."
 )
 FORMS: Mapping[OutputForm, Callable[[Question[LabelQuery], Any], RenderedReply]] = {
     "entities": render_entities,

@@ -144,7 +144,7 @@ def render_invocation(question: Question[LabelQuery], answer: ModelAnswer) -> Re
         record: dict[str, Any] = {"label": each.label, "score": each.probability}
         if bundle.multilabel:
             record["labels"] = each.labels
-        records.append({**record, "sure": each.sure, "in_scope": each.in_scope})
+        records.append({**record, "confident": each.confident, "in_scope": each.in_scope})
         if each.label_set is not None:
             records[-1]["label_set"] = each.label_set
     return json_reply({"predictions": records})
@@ -162,7 +162,7 @@ def refuse(refusal: RequestRefused) -> RenderedReply:
     return json_reply({"error_code": ERROR_CODES.get(status, fault), "message": str(refusal)}, status)
 
 
-EXAMPLE = {"predictions": [{"label": "billing", "score": 0.98, "sure": True, "in_scope": True}]}
+EXAMPLE = {"predictions": [{"label": "billing", "score": 0.98, "confident": True, "in_scope": True}]}
 SUMMARY = "Frames, instances or inputs, or a table as text/csv, as an MLflow model server reads them."
 MLFLOW = ServingProtocol(
     "MLflow",

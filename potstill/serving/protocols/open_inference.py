@@ -207,10 +207,10 @@ def _labels(answer: ModelAnswer, _: InferOptions) -> NDArray[Any]:
     return np.array([answer.model.labels[k] for k in best], dtype=object)
 
 
-def _sure(answer: ModelAnswer, _: InferOptions) -> NDArray[Any]:
+def _confident(answer: ModelAnswer, _: InferOptions) -> NDArray[Any]:
     threshold = answer.model.bundle.threshold
     if threshold is None:
-        raise RequestRefused("task", f"{answer.model.name} has no threshold, so nothing is known to be sure.")
+        raise RequestRefused("task", f"{answer.model.name} has no threshold, so no label is known to be confident.")
     return np.asarray(answer.computed.probs.max(axis=1) >= threshold)
 
 
@@ -238,7 +238,7 @@ OUTPUTS: Mapping[str, tuple[Callable[[ModelAnswer, InferOptions], NDArray[Any]],
     "probabilities": (lambda answer, _: answer.computed.probs, "FP32", True),
     "logits": (lambda answer, _: answer.computed.logits, "FP32", True),
     "label_indicator": (lambda answer, _: answer.model.bundle.label_indicator(answer.computed.probs), "BOOL", True),
-    "sure": (_sure, "BOOL", False),
+    "confident": (_confident, "BOOL", False),
     "in_scope": (_in_scope, "BOOL", False),
     "typicality": (_typicality, "FP32", False),
     "label_set": (_label_set, "BOOL", True),
