@@ -88,8 +88,8 @@ def opened(way: str, model: str, judge: Judge) -> Iterator[Teacher]:
     import os
 
     with served(model) as (url, key):
-        os.environ["WRITER_ROUND_KEY"] = key
-        options = {"base_url": url, "key_env": "WRITER_ROUND_KEY", "generation_prompt_tokens": PROMPT_TOKENS,
+        os.environ["WRITER_ROUND_API_KEY"] = key
+        options = {"base_url": url, "key_env": "WRITER_ROUND_API_KEY", "generation_prompt_tokens": PROMPT_TOKENS,
                    "temperature": 1.1, "timeout_s": 3600}  # fmt: skip
         yield open_openai(TeacherSetup(judge.task, model, (), options, PriceOptions(usd_per_hour="0.10")))
 
