@@ -198,7 +198,8 @@ def test_a_run_of_several_labels_goes_from_file_to_report(procedure: str, teache
     read = Spec.from_toml(spec)
     assert (read.task.kind, read.data.label_separator) == ("multi", "|")
     text = spec.read_text(encoding="utf-8")
-    text = text[: text.index("[teacher]")].rstrip("# ") + f'[student]\nname = "linear"\n[procedure]\nname = "{procedure}"\n'
+    text = text[: text.index("[teacher]")].rstrip("# ")
+    text += f'[student]\nname = "linear"\n[procedure]\nname = "{procedure}"\n'
     if teacher == "replay":
         text += f'[teacher]\nname = "replay"\nfile = "{data}"\nlabel = "tags"\nusd_per_label = 0.0001\naccuracy = 0.9\n'
     elif teacher:

@@ -97,6 +97,7 @@ def test_a_request_has_scores_examples_and_the_surest_wrong_answers(world: World
     assert all(0 < each <= 1 for each in confidences)
 
 
+@pytest.mark.nightly
 def test_the_report_shows_the_rounds_by_the_metric_of_the_form(world: World) -> None:
     toml = write_toml(world("entities"), "entities", options="rounds = 1, texts_per_round = 20")
     made = distill(toml, out=toml.parent / "run").report
