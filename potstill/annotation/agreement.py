@@ -7,6 +7,7 @@ annotator quality and label issues come from cleanlab; the agreement coefficient
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -145,7 +146,9 @@ def label_issues(gold: ArrayLike, probs: ArrayLike) -> LabelIssueRows:
     from cleanlab.rank import get_label_quality_scores
 
     gold_, probs_ = np.asarray(gold, dtype=np.int64), np.asarray(probs, dtype=np.float64)
-    rows = find_label_issues(gold_, probs_, return_indices_ranked_by="self_confidence", n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of labels with few rows, one for each
+        rows = find_label_issues(gold_, probs_, return_indices_ranked_by="self_confidence", n_jobs=1)
     rows = np.asarray(rows, dtype=np.int64)
     quality = np.asarray(get_label_quality_scores(gold_, probs_), dtype=np.float64)
     return LabelIssueRows(rows, probs_[rows].argmax(axis=1).astype(np.int64), quality[rows])

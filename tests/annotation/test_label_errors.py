@@ -43,6 +43,14 @@ def test_swapped_labels_are_listed_with_their_line_and_a_suggestion(tmp_path: Pa
     assert found.to_json()["n_checked"] == 300
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_label_of_one_row_prints_no_warning_of_a_library(tmp_path: Path) -> None:
+    table(tmp_path / "texts.csv", 60, 0)
+    with (tmp_path / "texts.csv").open("a", encoding="utf-8") as file:
+        file.write("the only one of its kind,rare\n")
+    assert label_errors(tmp_path / "texts.csv").n_checked == 61
+
+
 def test_too_few_labels_are_refused(tmp_path: Path) -> None:
     table(tmp_path / "texts.csv", 12, 1)
     with pytest.raises(BadData, match="too few"):

@@ -133,6 +133,15 @@ def test_a_rare_label_keeps_a_training_row_and_is_reported() -> None:
     assert "Only one row of train has the label 'c'" in sentences(built)
 
 
+def test_labels_that_are_no_labels_or_alike_are_named() -> None:
+    said = "labels have one row each, as numbers or texts would"
+    assert said in sentences(build_pool(table([(f"text number {i}", f"0.{i}1") for i in range(40)])))
+    assert said not in sentences(build_pool(table([*corpus(60, "ab"), *((f"rare {i}", f"r{i}") for i in range(30))])))
+    alike = sentences(build_pool(table([(f"text number {i}", ("Yes", "yes", "No", "NO")[i % 4]) for i in range(40)])))
+    assert "'Yes' and 'yes'; " in alike or "'yes' and 'Yes'; " in alike or "; 'Yes' and 'yes'" in alike
+    assert "Each is a label of its own; write those that mean the same alike." in alike
+
+
 def test_a_given_test_set_is_unchanged_and_only_validation_is_set_aside() -> None:
     test = corpus(50, seed=1)
     built = build_pool({"train": table(corpus(100)), "test": table([*test, test[0]])})

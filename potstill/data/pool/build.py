@@ -29,6 +29,7 @@ from potstill.data.task import SPLITS, TaskKind
 
 _SMALL_TEST, _SMALL_TRAIN_LABEL = 100, 2
 _MAX_SHOWN = 5
+_MANY_LABELS = 20  # with one row each are no labels, if most rows have such
 
 
 def build_pool(
@@ -134,7 +135,18 @@ def _warnings(pool: Pool, splits: Splits) -> list[str]:
         by_normalised.setdefault(" ".join(label.casefold().split()), []).append(label)
     alike = [labels for labels in by_normalised.values() if len(labels) > 1]
     if alike:
-        warnings.append(f"Labels differ only in case or white space: {' and '.join(map(repr, alike[0]))}.")
+        shown = "; ".join(" and ".join(map(repr, labels)) for labels in alike[:_MAX_SHOWN])
+        more = f" and {len(alike) - _MAX_SHOWN:,} more" if len(alike) > _MAX_SHOWN else ""
+        warnings.append(
+            f"Labels differ only in case or white space: {shown}{more}. Each is a label of its own; write those that "
+            "mean the same alike."
+        )
+    n_once = sum(train[label] + validation[label] + test[label] == 1 for label in pool.labels)
+    if n_once > _MANY_LABELS and 2 * n_once > n_train + n_test + n_validation:
+        warnings.append(
+            f"{n_once:,} labels have one row each, as numbers or texts would: if the column holds no labels, name "
+            "another (--label COLUMN), or answers in words with --form free"
+        )
     return warnings
 
 
