@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 from potstill.data.task import GenerationRequest, LabelledText
-from potstill.errors import BudgetExceeded
 from potstill.evaluation.calibration import Calibration
 from potstill.ledger.prices import micros_to_usd
 from potstill.procedures.pgkd.filters import FilterResult, TextFilter
 from potstill.procedures.pgkd.form_request import split_request
 from potstill.procedures.pgkd.form_tasks import FormTask, GoldT, ModelT
-from potstill.procedures.pgkd.generation import RoundPrice, ask_again, cannot_generate
+from potstill.procedures.pgkd.generation import RoundPrice, ask_again, cannot_generate, generate_parts
 from potstill.procedures.pgkd.generation_request import PgkdOptions
 from potstill.procedures.pgkd.rounds import AcquiredTexts, FilteredTexts
 from potstill.run.few_shot import select_examples
@@ -100,23 +99,7 @@ class FormTextSource(Generic[GoldT, ModelT]):
         return FilteredTexts(acquired, result, usd=price.usd)
 
     def _generate(self, request: GenerationRequest) -> AcquiredTexts:
-        parts, made = split_request(request), []
-        texts: list[LabelledText] = []
-        for part in parts:
-            try:
-                with self.run.reserve_training():
-                    texts += self.run.generate(self.teacher, part)
-            except BudgetExceeded:
-                break
-            made.append(part)
-        return AcquiredTexts(
-            "generate",
-            tuple(texts),
-            budget_exhausted=len(made) < len(parts),
-            requests=tuple(made),
-            request=request,
-            seed=request.seed,
-        )
+        return generate_parts(self.run, self.teacher, request, split_request(request))
 
 
 def _open_teacher(run: Run) -> Teacher:

@@ -167,23 +167,7 @@ class TextSource:
         run = self._run
         gold = gold_examples(run.task, current.train)
         requests = requests_for(self.teacher.capabilities, request, run.task.labels, gold)
-        texts: list[LabelledText] = []
-        made: list[GenerationRequest] = []
-        for each in requests:
-            try:
-                with run.reserve_training():
-                    texts += run.generate(self.teacher, each)
-            except BudgetExceeded:
-                break
-            made.append(each)
-        return AcquiredTexts(
-            "generate",
-            tuple(texts),
-            budget_exhausted=len(made) < len(requests),
-            requests=tuple(made),
-            request=request,
-            seed=request.seed,
-        )
+        return generate_parts(run, self.teacher, request, requests)
 
     def _label(self, n: int, probs: Floats, current: RoundStudent) -> AcquiredTexts:
         """The teacher's labels of `n` unlabelled texts that the student needs."""
@@ -252,6 +236,29 @@ class TextSource:
             confirmed = probs[np.arange(len(texts)), labels] >= 1 / run.task.n_labels
         untrained = np.isin(labels, current.train.untrained(run.task.n_labels))
         return drop_disagreements(filtered, [bool(each) for each in confirmed | untrained])
+
+
+def generate_parts(
+    run: Run, teacher: Teacher, request: GenerationRequest, parts: Sequence[GenerationRequest]
+) -> AcquiredTexts:
+    """What a teacher writes for the parts of a request, up to the one that the money left for training forbids."""
+    texts: list[LabelledText] = []
+    made: list[GenerationRequest] = []
+    for part in parts:
+        try:
+            with run.reserve_training():
+                texts += run.generate(teacher, part)
+        except BudgetExceeded:
+            break
+        made.append(part)
+    return AcquiredTexts(
+        "generate",
+        tuple(texts),
+        budget_exhausted=len(made) < len(parts),
+        requests=tuple(made),
+        request=request,
+        seed=request.seed,
+    )
 
 
 def ask_again(acquired: AcquiredTexts, result: FilterResult, turn: int) -> GenerationRequest | None:
