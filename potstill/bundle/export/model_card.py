@@ -141,7 +141,7 @@ def _guarantees(record: BundleRecord) -> Iterator[str]:
         yield "- Probabilities were not calibrated on held-out labels."
     elif record.task.kind != "multi":
         yield f"- Probabilities are calibrated with the temperature {record.temperature:.3g}."
-    if record.abstain_threshold is not None:
+    if record.abstain_threshold:  # at 0 every answer is confident
         yield f"- Below a probability of {record.abstain_threshold:.3g} it is not confident: have the text checked."
 
 
