@@ -164,7 +164,8 @@ def init(
 
     With --describe the teacher also writes a sentence about each label that has none, from the names of the labels and
     a few texts, for at most the budget and beside what `distill` spends later. You see them, and correct them in the
-    file. A potstill.toml gets them in place. If this fails, no file is written; the same command goes on.
+    file. A potstill.toml gets them in place, from the teacher it names unless --teacher names another. If this fails,
+    no file is written; the same command goes on.
 
     Raises:
         BadData: the file cannot be read, or has no text column.
@@ -182,8 +183,6 @@ def init(
             f"init writes a TOML file that names data files, and a {type(data).__name__} is none.",
             "Store it first, as in frame.to_csv('data.csv', index=False).",
         )
-    if describe and teacher is None:
-        raise BadSpec("Descriptions are written by a teacher, and none is named.", "Add --teacher local:qwen-1.5b.")
     files = [as_path(data)] if isinstance(data, str | Path) else [as_path(each) for each in data]
     overrides = spec_overrides(teacher, None, budget, options)
     if len(files) == 1 and files[0].suffix == ".toml":
@@ -193,7 +192,7 @@ def init(
             raise BadSpec("A TOML file gets its descriptions in place.", "Leave --out out, or give it a copy.")
         inputs = read_inputs(files[0], None, overrides)
         return InitResult(files[0], (), describe_in_file(files[0], inputs, reporter, agreed), _can_check(inputs))
-    template = spec_template(files, as_path_or_none(out), overrides, force=bool(force))
+    template = spec_template(files, as_path_or_none(out), overrides, force=bool(force), describe=describe)
     toml, inputs, described = template.toml, template.inputs, None
     with atomic_file(template.file) as path:  # a place that cannot be written is refused before money is spent
         if describe:

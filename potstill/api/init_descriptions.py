@@ -56,14 +56,15 @@ def describe_in_toml(
     What was bought is stored in a run of its own: if this is stopped, the same call buys only what is missing.
 
     Raises:
-        BadSpec: the task has no labels, the teacher describes none, or the text has its descriptions elsewhere than in
-            a table.
+        BadSpec: no teacher is named, the task has no labels, the teacher describes none, or the text has its
+            descriptions elsewhere than in a table.
         SpendingDeclined: the user said no.
         MoneyError: the budget does not suffice for one description.
     """
     spec, task = inputs.spec, inputs.task
-    assert spec.teacher is not None  # the caller takes it from the command
     check_has_labels(task)
+    if spec.teacher is None:
+        raise BadSpec("Descriptions are written by a teacher, and none is named.", "Add --teacher local:qwen-1.5b.")
     check_describes(spec.teacher.name, teacher_kind(spec.teacher.kind).capabilities)
     planned = open_teacher(spec, task, spec.teacher)
     check_describes(planned.name, planned.capabilities)

@@ -73,10 +73,12 @@ class SpecTemplate:
     note: str = ""
 
 
-def spec_template(data: Sequence[Path], out: Path | None, overrides: JsonObject, *, force: bool) -> SpecTemplate:
+def spec_template(
+    data: Sequence[Path], out: Path | None, overrides: JsonObject, *, force: bool, describe: bool = False
+) -> SpecTemplate:
     """The TOML file for `data`, one file or several.
 
-    `overrides` are the options of the command as a spec has them.
+    `overrides` are the options of the command as a spec has them; `describe` says that it asks for descriptions, too.
 
     Raises:
         BadData: a file cannot be read, or has no text column.
@@ -88,7 +90,9 @@ def spec_template(data: Sequence[Path], out: Path | None, overrides: JsonObject,
         )
     out = out or data[0].parent / SPEC_FILE
     if out.exists() and not force:
-        raise BadSpec(f"{out} exists already.", "Give another name with -o, or --force.")
+        also = f", or add descriptions to it: potstill init {as_text(out)} --describe"
+        mend = f"Give another name with -o, or --force{also if describe and out.suffix == '.toml' else ''}."
+        raise BadSpec(f"{out} exists already.", mend)
     budget = overrides.get("budget")
     if budget is not None:
         parse_usd(budget)

@@ -79,12 +79,32 @@ def test_a_teacher_describes_the_labels_within_the_budget_and_the_user_sees_what
 def test_a_teacher_that_writes_no_descriptions_is_refused_before_anything_is_spent(tickets: Path) -> None:
     data = tickets.with_name("tickets.csv")
     with pytest.raises(BadSpec, match="none is named"):
-        init(data, describe=True)
+        init(data, out="other.toml", describe=True)
     with pytest.raises(BadSpec, match="writes no descriptions"):
         init(tickets, teacher="human", describe=True)
     with pytest.raises(BadSpec, match="TOML file already"):
         init(tickets)
     assert not Path("runs").exists()
+
+
+def test_without_teacher_in_the_command_the_one_that_the_file_names_describes(tickets: Path) -> None:
+    found = CliRunner().invoke(cli.app, ["init", str(tickets), "--describe"], catch_exceptions=False)
+    assert "replay (a simulation: it replays texts) described 2 labels" in found.stdout
+    assert set(tomllib.loads(tickets.read_text(encoding="utf-8"))["task"]["descriptions"]) == {"card_arrival", "top_up"}
+
+
+def test_a_table_whose_file_is_written_says_how_the_file_gets_descriptions(tickets: Path) -> None:
+    with pytest.raises(BadSpec, match=r"exists already\. .*: potstill init .*potstill\.toml --describe"):
+        init(tickets.with_name("tickets.csv"), describe=True)
+    with pytest.raises(BadSpec, match=r"or --force\.$"):
+        init(tickets.with_name("tickets.csv"))
+
+
+def test_a_file_without_a_teacher_asks_for_one(tickets: Path) -> None:
+    bare = tickets.with_name("bare.toml")
+    bare.write_text('budget = 1\n[data]\nfile = "tickets.csv"\n', encoding="utf-8")
+    with pytest.raises(BadSpec, match="none is named"):
+        init(bare, describe=True)
 
 
 def test_a_task_without_labels_has_none_to_describe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
