@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 from potstill.api.table_options import SEVERAL, TableOptions
 from potstill.data.paths import as_path, as_path_or_none, is_paths
 from potstill.errors import BadSpec, ErrorT, UnknownPrice
+from potstill.ledger.amounts import usd_amount
 
 if TYPE_CHECKING:
     from potstill.data.task import JsonObject
@@ -137,8 +138,9 @@ def _described_lines(described: LabelDescriptions) -> list[str]:
         return ["Every label has a description already: nothing was asked."]
     simulated = " (a simulation: it replays texts)" if described.simulated else ""
     lines = [
-        f"{described.teacher}{simulated} described {len(described.descriptions)} labels for ${described.usd:.4f}, "
-        "beside the budget of the file. Teachers and students read these sentences: correct them there."
+        f"{described.teacher}{simulated} described {len(described.descriptions)} labels for "
+        f"{usd_amount(described.usd)}, beside the budget of the file. Teachers and students read these sentences: "
+        "correct them there."
     ]
     lines += [f"  {label}: {text}" for label, text in described.descriptions.items()]
     if described.missing:

@@ -13,6 +13,7 @@ from potstill.data.paths import folder_name, utf8_folder
 from potstill.data.task import DescriptionRequest, content_key
 from potstill.data.toml_file import comment, quoted
 from potstill.errors import BadSpec, SpendingDeclined
+from potstill.ledger.amounts import usd_amount, usd_range
 from potstill.ledger.prices import micros_to_usd
 from potstill.planning.cost import NOT_REDACTED
 from potstill.reports.text import usd
@@ -77,7 +78,7 @@ def describe_in_toml(
     folder = utf8_folder(Path("runs") / f"{folder_name(inputs.name)}-descriptions-{digest}")
     with Run.open(folder, spec, task, inputs.pool, reporter) as run:
         found = describe_labels(run, run.teacher(), requests)
-    paid = f"{found.teacher} for ${found.usd:.4f}, beside the budget"
+    paid = f"{found.teacher} for {usd_amount(found.usd)}, beside the budget"
     return insert_descriptions(toml, found.descriptions, paid), found
 
 
@@ -98,9 +99,9 @@ def _confirm_spending(
     )
     if reporter is None:
         return
+    cost, limit = usd_range(micros_to_usd(low), micros_to_usd(high)), usd(micros_to_usd(inputs.spec.limit_micros))
     reporter.info(
-        f"Letting {teacher.name} describe {len(requests)} labels costs ${micros_to_usd(low):.4f} to "
-        f"${micros_to_usd(high):.4f}, at most {usd(micros_to_usd(inputs.spec.limit_micros))}: it is paid beside the "
+        f"Letting {teacher.name} describe {len(requests)} labels costs {cost}, at most {limit}: it is paid beside the "
         "budget, which distill can spend in full later."
     )
     redacts = bool(inputs.spec.teacher and inputs.spec.teacher.options.get("redact"))

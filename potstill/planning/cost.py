@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from potstill.ledger.amounts import seconds_range, usd_range
+from potstill.reports.text import usd
+
 FORMAT = 2
 NO_EGRESS = "No text leaves this machine."
 NOT_REDACTED = "as they are (--redact takes addresses and numbers out)"
@@ -94,15 +97,14 @@ class CostPlan:
     def summary(self) -> str:
         """All that matters, in one line."""
         if not self.quoted:
-            return f"What this recipe buys from {self.teacher} is unknown: at most the budget of ${self.limit_usd:.2f}."
+            return f"What this recipe buys from {self.teacher} is unknown: at most the budget of {usd(self.limit_usd)}."
         reach = "all" if self.low_texts == self.n_texts else f"{self.low_texts:,} to {self.high_texts:,}"
         what = f"Asking {self.teacher} about {self.n_texts:,} texts costs"
         if self.generates:
             what = f"Letting {self.teacher} write up to {self.n_texts:,} texts costs"
-        span = format_span(self.low_s, self.high_s)
         return (
-            f"{what} ${self.low_usd:.4f} to ${self.high_usd:.4f}; "
-            f"the budget of ${self.limit_usd:.2f} reaches for {reach} of them, in {span}."
+            f"{what} {usd_range(self.low_usd, self.high_usd)}; the budget of {usd(self.limit_usd)} reaches for {reach} "
+            f"of them, in {seconds_range(self.low_s, self.high_s)}."
         )
 
     @property
@@ -134,25 +136,14 @@ class CostPlan:
             ("besides", f"{self.extra_calls}; that is in the price above" if self.extra_calls else ""),
             ("bought", self.cached),
             ("estimate", f"from {basis}; one call holds ${self.max_call_usd:.6f} at most" if self.quoted else ""),
-            ("training", f"${self.reserve_usd:.4f} of the budget is left for it"),
-            ("time", f"{format_span(self.low_s, self.high_s)}, {self.time_basis}" if self.quoted else ""),
+            ("training", f"{usd(self.reserve_usd)} of the budget is left for it"),
+            ("time", f"{seconds_range(self.low_s, self.high_s)}, {self.time_basis}" if self.quoted else ""),
             ("egress", self.egress),
         ]
         lines = [self.summary(), "", *(f"  {name:<10} {text}" for name, text in rows if text)]
         if self.simulated:
             lines.append("  This is a simulation: the teacher replays labels that are already known.")
         return "\n".join(lines)
-
-
-def format_span(low_s: float, high_s: float) -> str:
-    """A span of seconds in the unit that fits."""
-    if high_s < 1:
-        return "less than a second"
-    if high_s < 120:
-        return f"{low_s:.0f} to {high_s:.0f} seconds"
-    if high_s < 7200:
-        return f"{low_s / 60:.0f} to {high_s / 60:.0f} minutes"
-    return f"{low_s / 3600:.1f} to {high_s / 3600:.1f} hours"
 
 
 def _count(n: int, noun: str) -> str:

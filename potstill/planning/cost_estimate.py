@@ -6,6 +6,7 @@ It is not asked about a text. A teacher on this machine is loaded and timed, whi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -166,7 +167,7 @@ def _sum(inputs: RunInputs, planned: PlannedTeacher, asks: Sequence[Ask]) -> Cos
         n_texts=n_texts,
         n_sampled=len(main.unit_usage),
         low_usd=micros_to_usd(round(low)),
-        high_usd=micros_to_usd(round(high)),
+        high_usd=micros_to_usd(math.ceil(round(high, 3))),  # what costs a part of a micro-dollar is not free
         max_call_usd=micros_to_usd(main.teacher.price.cost_micros(main.max_call_usage)),
         limit_usd=micros_to_usd(spec.limit_micros),
         reserve_usd=micros_to_usd(reserve),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from potstill.data.task import JsonObject, Task
 from potstill.errors import PotstillError
+from potstill.ledger.amounts import seconds_range, usd_amount
 from potstill.ledger.prices import Rates, Usage, micros_to_usd
 from potstill.models.weights import find_weights
 from potstill.run.spec import ComponentSpec
@@ -56,9 +57,9 @@ class TrainingTime:
     def sentence(self) -> str:
         """The estimate for a plan."""
         middle = (self.low_s + self.high_s) / 2
-        took = f"{middle:.0f} seconds" if middle < 120 else f"{middle / 60:.0f} minutes"
-        span = f"{self.low_s:.0f} to {self.high_s:.0f} s"
-        sentence = f"training it takes about {took} ({span}), ${self.usd:.4f}"
+        span = seconds_range(self.low_s, self.high_s)
+        took = span if middle < 1 else f"about {seconds_range(middle, middle)} ({span})"
+        sentence = f"training it takes {took}, {usd_amount(self.usd)}"
         if self.flops is not None and self.flops_per_s is not None:
             sentence += f"; {self.flops:.1e} FLOPs at {self.flops_per_s / 1e9:.0f} GFLOP/s, timed here"
         return sentence

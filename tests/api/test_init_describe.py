@@ -17,6 +17,7 @@ from potstill.api.init_descriptions import insert_descriptions
 from potstill.data.pool import Pool
 from potstill.data.task import DescriptionRequest, LabelledText, Task
 from potstill.errors import BadSpec, BudgetExceeded, DiskError, PotstillError
+from potstill.ledger.amounts import usd_amount
 from potstill.run.describe_labels import TEXTS_SHOWN, description_requests
 from potstill.teachers.description_prompts import (
     clean_description,
@@ -66,7 +67,7 @@ def test_a_teacher_describes_the_labels_within_the_budget_and_the_user_sees_what
     assert described["simulated"]
     after = tickets.read_text(encoding="utf-8")
     assert tomllib.loads(after)["task"]["descriptions"] == described["descriptions"]
-    assert f"# Written by replay for ${described['usd']:.4f}, beside the budget: correct them." in after
+    assert f"# Written by replay for {usd_amount(described['usd'])}, beside the budget: correct them." in after
     (run,) = Path("runs").glob("tickets-descriptions-*")
     spent = json.loads(CliRunner().invoke(cli.app, ["ledger", str(run), "--json"]).stdout)
     assert spent["charged_usd"] == pytest.approx(described["usd"])

@@ -100,6 +100,20 @@ def test_a_teacher_on_this_machine_sends_nothing_away(tickets: Path, tmp_path: P
     assert "No text leaves" in plan.to_text()
 
 
+def test_the_plan_of_a_tiny_pool_prints_no_zeros(tmp_path: Path):
+    rows = [(f"a {label} {i}", label) for i in range(6) for label in ("card", "transfer")] + [("which is it", "")]
+    file = write_csv(tmp_path / "few.csv", {"text": [t for t, _ in rows], "label": [y for _, y in rows]})
+    toml = tmp_path / "potstill.toml"
+    toml.write_text(
+        f'budget = 0.004\n[data]\nfile = "{file}"\n[teacher]\nname = "replay"\nfile = "{file}"\n'
+        "usd_per_million_tokens = 0.001\n",
+        encoding="utf-8",
+    )
+    page = api.plan(toml).to_text()
+    assert "costs under $0.0001; the budget of $0.004 reaches for all of them, in under a second." in page
+    assert not re.search(r"\$0\.0+\b", page)
+
+
 def test_the_plan_is_json_too_and_needs_a_budget(tickets: Path):
     result = CliRunner().invoke(cli.app, ["plan", str(tickets), "-t", "openai:gpt-6-luna", "-b", "5", "--json"])
     assert json.loads(result.stdout)["n_texts"] == 400

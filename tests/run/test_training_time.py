@@ -92,7 +92,7 @@ def texts(tmp_path: Path) -> Path:
 def test_a_plan_shows_what_training_the_teacher_takes(texts: Path) -> None:
     plan = estimate_cost(read_inputs(texts, None, spec_overrides("trained:linear", None, 5, {})))
     assert plan.teacher_training_usd > 0
-    assert "training it takes about" in plan.to_text()
+    assert "training it takes " in plan.to_text()
     assert plan.n_texts == 50
     assert plan.host == ""
     texts.write_text("text,label\n" + "\n".join(f"text {i}," for i in range(50)), encoding="utf-8")
