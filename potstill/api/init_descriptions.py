@@ -16,6 +16,7 @@ from potstill.errors import BadSpec, SpendingDeclined
 from potstill.ledger.amounts import usd_amount, usd_range
 from potstill.ledger.prices import micros_to_usd
 from potstill.planning.cost import NOT_REDACTED
+from potstill.planning.description_cost import estimate_description_usd
 from potstill.reports.text import usd
 from potstill.run.describe_labels import (
     LabelDescriptions,
@@ -92,14 +93,10 @@ def _confirm_spending(
     """Show what a teacher that sends texts away will cost; ask before it is spent, unless the user `agreed`."""
     if not teacher.capabilities.remote:
         return
-    usages = [teacher.estimate_generation_usage(request) for request in requests]
-    low, high = (
-        sum(teacher.price.cost_micros(usage) for usage in some)
-        for some in ([each.low for each in usages], [each.high for each in usages])
-    )
+    low, high = estimate_description_usd(teacher, requests)
     if reporter is None:
         return
-    cost, limit = usd_range(micros_to_usd(low), micros_to_usd(high)), usd(micros_to_usd(inputs.spec.limit_micros))
+    cost, limit = usd_range(low, high), usd(micros_to_usd(inputs.spec.limit_micros))
     reporter.info(
         f"Letting {teacher.name} describe {len(requests)} labels costs {cost}, at most {limit}: it is paid beside the "
         "budget, which distill can spend in full later."

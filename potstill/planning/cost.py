@@ -48,6 +48,8 @@ class CostPlan:
         shutdown_date: the day the server announces for the model's end, as YYYY-MM-DD; empty if none is known.
         low_output_tokens, high_output_tokens: tokens that all purchases have written; 0 if they are not counted.
         model_ends: whether the server says that the model ends, or has ended.
+        n_undescribed: labels without a description that the teacher could write; 0 if it is on this machine.
+        low_description_usd, high_description_usd: what these descriptions cost, beside the budget.
         lacks_pool: whether the recipe needs unlabelled texts and has none, so that labelled ones are priced.
     """
 
@@ -82,6 +84,9 @@ class CostPlan:
     model_ends: bool = False
     low_output_tokens: int = 0
     high_output_tokens: int = 0
+    n_undescribed: int = 0
+    low_description_usd: float = 0.0
+    high_description_usd: float = 0.0
     lacks_pool: bool = False
     format: int = FORMAT
 
@@ -120,6 +125,17 @@ class CostPlan:
         texts, examples = _count(self.high_texts, "text"), _count(self.n_examples, "gold example")
         return f"{texts} and {examples} go to {self.host}, {redacted}."
 
+    def _descriptions(self) -> str:
+        """What missing descriptions cost; empty if none is missing."""
+        if not self.n_undescribed:
+            return ""
+        have, them = ("has", "it") if self.n_undescribed == 1 else ("have", "them")
+        cost = usd_range(self.low_description_usd, self.high_description_usd)
+        return (
+            f"{self.n_undescribed:,} {have} no description; init --describe has {them} written for {cost}, beside the "
+            "price above and the budget"
+        )
+
     def to_text(self) -> str:
         """A page for a terminal."""
         basis = "a request of its size" if self.generates else f"the prompts of {self.n_sampled:,} texts"
@@ -134,6 +150,7 @@ class CostPlan:
                 f"{self.low_output_tokens:,} to {self.high_output_tokens:,} tokens" if self.high_output_tokens else "",
             ),
             ("besides", f"{self.extra_calls}; that is in the price above" if self.extra_calls else ""),
+            ("labels", self._descriptions()),
             ("bought", self.cached),
             ("estimate", f"from {basis}; one call holds ${self.max_call_usd:.6f} at most" if self.quoted else ""),
             ("training", f"{usd(self.reserve_usd)} of the budget is left for it"),

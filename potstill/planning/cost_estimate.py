@@ -17,6 +17,7 @@ from potstill.errors import BadSpec
 from potstill.evaluation.calibration import one_hot
 from potstill.ledger.prices import Usage, micros_to_usd, parse_usd
 from potstill.planning.cost import CostPlan
+from potstill.planning.description_cost import with_descriptions
 from potstill.procedures.base import Ask, QuoteInputs
 from potstill.procedures.kinds import recipe_kind
 from potstill.procedures.soft_labels import zero_shot_component
@@ -95,6 +96,7 @@ def estimate_cost(inputs: RunInputs, *, check: bool = False) -> CostPlan | None:
     else:
         return None
     cost = replace(cost, lacks_pool=recipe.needs_pool and not inputs.pool.subset("pool").texts)
+    cost = with_descriptions(cost, inputs, planned.teacher)
     return _with_model_status(cost, planned.teacher) if check else cost
 
 

@@ -114,6 +114,23 @@ def test_the_plan_of_a_tiny_pool_prints_no_zeros(tmp_path: Path):
     assert not re.search(r"\$0\.0+\b", page)
 
 
+def test_a_plan_shows_what_missing_descriptions_cost(tickets: Path):
+    plan = api.plan(tickets, teacher="openai:gpt-6-luna", budget=5).teacher
+    assert plan.n_undescribed == 2
+    assert 0 < plan.low_description_usd < plan.high_description_usd < plan.high_usd
+    assert "2 have no description; init --describe has them written for up to $0." in plan.to_text()
+    toml = tickets.with_name("potstill.toml")
+    described = 'card = "About a card."\n'
+    head = f'budget = 5\nteacher = "openai:gpt-6-luna"\n[data]\nfile = "{tickets}"\n[task.descriptions]\n'
+    toml.write_text(head + described, encoding="utf-8")
+    one = api.plan(toml).teacher
+    assert one.n_undescribed == 1
+    assert one.high_description_usd < plan.high_description_usd
+    assert "1 has no description; init --describe has it written for up to $0." in one.to_text()
+    toml.write_text(f'{head}{described}transfer = "About a transfer."\n', encoding="utf-8")
+    assert "no description" not in api.plan(toml).to_text()
+
+
 def test_the_plan_is_json_too_and_needs_a_budget(tickets: Path):
     result = CliRunner().invoke(cli.app, ["plan", str(tickets), "-t", "openai:gpt-6-luna", "-b", "5", "--json"])
     assert json.loads(result.stdout)["n_texts"] == 400
