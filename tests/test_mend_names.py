@@ -73,6 +73,7 @@ ELSEWHERE = {
     ("data/tables/base.py", "--text"): "only said by commands that look for the column of the texts",
     ("models/features/ngrams.py", "--upgrade"): "pip",
     ("planning/compare_options.py", "--measure"): "",
+    ("planning/cost.py", "--describe"): "an option of init",
     ("reports/serving_benchmark.py", "--gpu-usd-per-hour"): "",
     ("study/dataset.py", "--on-leak"): "found in the message of another file",
     ("reports/charts.py", "--ink"): "a colour of the style sheet",

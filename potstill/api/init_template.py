@@ -41,11 +41,18 @@ name = {}  # or "openai:MODEL", "trained:BACKBONE"
 """
 STUDENT = f'{quoted(DEFAULT_STUDENT)}  # or "static", "linear"'
 OTHER_RECIPES = '  # or "finetune", "selftrain", "pgkd", "allocate", "annotate"'
-MULTI_RECIPES = '  # or "kd"'
+MULTI_RECIPES = '  # the labels alone; or "kd", with the [teacher] above'
+MULTI_KD_RECIPES = '  # or "finetune", the labels alone'
 NO_POOL_RECIPES = '  # the labels alone; or "kd", with texts without a label for a teacher: pool = "..." under [data]'
 NO_POOL = (
-    "Every text has a label, so the file says finetune, which learns them without a teacher. A teacher is asked about "
-    'texts without a label: name them with pool = "FILE" under [data], and take the procedure kd.'
+    "Every text has {0}, so the file says finetune, which learns them without a teacher, and [teacher] is commented "
+    'out. A teacher is asked about texts without {0}: name them with pool = "FILE" under [data], and take the '
+    "procedure kd."
+)
+NO_MULTI_TEACHER = (
+    "A text may have several labels and no teacher is named, so the file says finetune, which learns the labels alone, "
+    "and [teacher] is commented out. For a teacher's answers about the unlabelled texts name one, and take the "
+    "procedure kd."
 )
 DESCRIPTIONS = """
 [task.descriptions]  # one sentence a label helps every teacher
@@ -101,7 +108,7 @@ def spec_template(
     files = [path.name if path.absolute().parent == beside else str(path.absolute()) for path in data]
     if odd := next((name for name in files if as_text(Path(name)) != name), None):
         raise BadSpec(f"The name {odd!r} is not UTF-8, and a TOML file cannot hold it.", "Rename the file.")
-    return SpecTemplate(out, _toml(order, files, budget, out.name), order, NO_POOL if _lacks_pool(order) else "")
+    return SpecTemplate(out, _toml(order, files, budget, out.name), order, _note(order))
 
 
 def _data_lines(order: RunInputs) -> Iterator[str]:
@@ -147,13 +154,33 @@ def _lacks_pool(order: RunInputs) -> bool:
     return recipe.needs_pool and order.spec.teacher is None and not order.pool.subset("pool").texts
 
 
+def _asks_teacher(order: RunInputs) -> bool:
+    """Whether the file proposes a procedure that asks a teacher; of the labels of one text each, it is the default."""
+    if order.task.kind in ("multi", "text2text"):
+        return order.spec.teacher is not None and bool(order.pool.subset("pool").texts)
+    return not _lacks_pool(order)
+
+
+def _note(order: RunInputs) -> str:
+    """Why the file proposes no teacher, in words; empty if it does, or if none was to be expected."""
+    if _asks_teacher(order) or (order.task.form is not None and order.spec.teacher is None):
+        return ""
+    if not order.pool.subset("pool").texts:
+        return NO_POOL.format("a label" if order.task.form is None else "an answer")
+    return NO_MULTI_TEACHER
+
+
 def _teacher_lines(order: RunInputs) -> str:
-    """`[teacher]`: the one that was named, with its options, or the default."""
+    """`[teacher]`: the one that was named, with its options, or the default; commented out if it is not asked."""
     named, default = order.spec.teacher, TRAINED_TEACHER if order.task.kind == "multi" else DEFAULT_TEACHER
+    if named is None and order.task.form is not None:
+        return ""
     options = {} if named is None else named.options
     lines = "".join(f"{name} = {quoted(value)}\n" for name, value in options.items())
     table = TEACHER.format(quoted(default if named is None else named.name), lines)
-    return f"# {table.strip()}\n\n".replace("\nname", "\n# name") if _lacks_pool(order) else table
+    if _asks_teacher(order):
+        return table
+    return "".join(f"# {line}\n" for line in table.strip().split("\n")) + "\n"
 
 
 def _hour_line(order: RunInputs) -> str:
@@ -164,14 +191,14 @@ def _hour_line(order: RunInputs) -> str:
 def _toml(order: RunInputs, files: Sequence[str], budget: str | float | None, file_name: str) -> str:
     task, form = order.task, order.task.form
     descriptions = "\n".join(f'# {quoted(label)} = ""' for label in task.labels[:SHOWN_LABELS])
-    labels_only = task.kind in ("multi", "text2text")
-    teacher = "" if form is not None and order.spec.teacher is None else _teacher_lines(order)
+    asks = _asks_teacher(order)
     student = STUDENT if form is None else f'{quoted(FORM_STUDENTS[form])}  # or "{FORM_STUDENTS[form]}:WEIGHTS"'
-    lacks_pool = _lacks_pool(order)
-    others = MULTI_RECIPES if task.kind == "multi" else NO_POOL_RECIPES if lacks_pool else OTHER_RECIPES
-    recipe = quoted(LABELS_ONLY_PROCEDURE if labels_only or lacks_pool else order.spec.procedure.name)
-    recipe += others if form is None else ""
-    first = FIRST_TEXTS if not labels_only and len(order.pool.subset("pool")) else ""
+    recipe = quoted(order.spec.procedure.name if asks else LABELS_ONLY_PROCEDURE)
+    if task.kind == "multi":
+        recipe += MULTI_KD_RECIPES if asks else MULTI_RECIPES
+    elif form is None:
+        recipe += OTHER_RECIPES if asks else NO_POOL_RECIPES
+    first = FIRST_TEXTS if task.kind in ("single", "pair") and len(order.pool.subset("pool")) else ""
     sum_usd = f"budget = {quoted(str(budget))}" if budget is not None else "budget = 1.00"
     return f"""# The settings of a run. Start it with: potstill distill {comment(file_name)}
 {sum_usd}  # US dollars for everything: model calls, labels, compute
@@ -187,7 +214,7 @@ file = {quoted(files[0] if len(files) == 1 else list(files))}  # or: train = "..
 # on_conflict = "drop"  # one text with two labels: drop, first, error
 # on_leak = "drop"      # a training text that is also in test: drop, error, allow
 
-{teacher}[student]
+{_teacher_lines(order)}[student]
 name = {student}
 
 [procedure]

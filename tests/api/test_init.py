@@ -95,6 +95,38 @@ def test_a_file_without_an_unlabelled_text_proposes_what_needs_none(tmp_path: Pa
     assert (spec["procedure"]["name"], "teacher" in spec) == ("kd", True)
 
 
+def test_where_no_teacher_is_asked_its_table_is_a_comment_and_init_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.csv"
+
+    def proposed(**options: str) -> tuple[dict, str]:
+        written = init(path, force=True, **options)
+        text = written.file.read_text(encoding="utf-8")
+        assert read_inputs(written.file, None, {}).pool.key
+        return tomllib.loads(text), f"{text}{written.to_text()}"
+
+    path.write_text(NEXT["several"][0] + "a thing without a label,\n", encoding="utf-8")
+    spec, text = proposed(kind="multi")
+    assert (spec["procedure"]["name"], "teacher" in spec) == ("finetune", False)
+    assert '# [teacher]\n# name = "trained"' in text
+    assert "[teacher] is commented out" in text
+    spec, text = proposed(kind="multi", teacher="openai:m", base_url="http://127.0.0.1:9/v1")
+    assert (spec["procedure"]["name"], spec["teacher"]["name"]) == ("kd", "openai:m")
+    assert "commented out" not in text
+    path.write_text(NEXT["several"][0], encoding="utf-8")
+    spec, text = proposed(kind="multi", teacher="openai:m", base_url="http://127.0.0.1:9/v1")
+    assert (spec["procedure"]["name"], "teacher" in spec) == ("finetune", False)
+    assert '# base_url = "http://127.0.0.1:9/v1"' in text
+    path.write_text(NEXT["answers"][0], encoding="utf-8")
+    spec, text = proposed(form="free", teacher="openai:m")
+    assert (spec["procedure"]["name"], "teacher" in spec) == ("finetune", False)
+    assert "Every text has an answer" in text
+    path.write_text(f"{NEXT['answers'][0]}what is without one,\n", encoding="utf-8")
+    spec, text = proposed(form="free", teacher="openai:m")
+    assert (spec["procedure"]["name"], spec["teacher"]["name"]) == ("kd", "openai:m")
+    spec, text = proposed(form="free")
+    assert (spec["procedure"]["name"], "[teacher]" in text) == ("finetune", False)
+
+
 odd_names = st.text(min_size=1, max_size=12) | st.text(
     "\x1b\x07\x9b\x7f\r\n\t\u202e\u2028\\\"'#=~ab", min_size=1, max_size=12
 )
