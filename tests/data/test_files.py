@@ -72,6 +72,7 @@ FILES = [
     Case("stray_quote.csv", 8, options={"quotes": "cells"}, says=["1 row runs over several lines"]),
     Case("stray_quote.tsv", 15),
     Case("open_quote.csv", 13, says=["1 row of open_quote.csv opens a quote", "(line 7)"]),
+    Case("padded_quotes.csv", says=["The blanks around the quoted cells of padded_", "3 rows run"]),
     Case("several_lines.csv", 14, says=["2 rows run over several lines of several_lines.csv (first: line 14)"]),
     # Equal labels.
     Case("equal_labels.csv", labels=("café", "delivery"), says=["invisible characters"]),

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from potstill.data.tables.base import REPEATED_HEADER, NumberedRow, Row, column_names, oversized_cell_error
 from potstill.data.tables.decode import TextFile
-from potstill.data.tables.dialect import DECLARATION, SAMPLE, Dialect, delimiter_name, find_dialect
+from potstill.data.tables.dialect import DECLARATION, SAMPLE, Dialect, delimiter_name, delimiter_of, find_dialect
+from potstill.data.tables.padded_quotes import CellBlanks, padded_delimiter
 from potstill.data.tables.row_lines import RowPattern, split_line
 from potstill.errors import BadData
 
@@ -29,6 +30,7 @@ class _Lines:
     Attributes:
         number: of the last line that was taken, from 1.
         row: the lines taken since the last row.
+        blanks: takes the blanks around quoted cells out of each line; None if the file has none.
     """
 
     def __init__(self, file: TextFile) -> None:
@@ -38,12 +40,15 @@ class _Lines:
         self._characters = 0
         self.number = 0
         self.row: list[str] = []
+        self.blanks: CellBlanks | None = None
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         line = self._returned.popleft() if self._returned else next(self._source)
+        if self.blanks is not None:
+            line = self.blanks.remove(line)
         self.number += 1
         self.row.append(line)
         self._characters += len(line)
@@ -55,6 +60,8 @@ class _Lines:
         """Begin a row; returns its line number."""
         self._characters = 0
         self.row = []
+        if self.blanks is not None:
+            self.blanks.in_quotes = False
         return self.number + 1
 
     def give_back(self) -> None:
@@ -83,6 +90,11 @@ def read_delimited(file: TextFile) -> Iterator[NumberedRow]:
     for _ in islice(lines, min(file.layout.skip_rows, sys.maxsize - 1) + bool(declared)):
         lines.start_row()  # so that no limit is reached
     sample = start[bool(declared) :]
+    padded = padded_delimiter(sample) if file.layout.quotes != "text" and not file.layout.escape else ""
+    if padded and (not file.layout.delimiter or delimiter_of(file.layout.delimiter) == padded):
+        lines.blanks, blanks = CellBlanks(padded), CellBlanks(padded)
+        sample = [blanks.remove(line) for line in sample]
+        file.notes.append(f"The blanks around the quoted cells of {file.path.name} are left out.")
     dialect = find_dialect(file, "".join(sample), declared[1] if declared else "")
     named = file.layout
     file.layout = replace(
