@@ -92,8 +92,8 @@ def scored(given: argparse.Namespace, dtype: str) -> dict[str, np.ndarray]:
         options = {"prompt_format": "chat", "dtype": dtype, "threads": given.threads}
         teacher = open_teacher(TeacherSetup(Task(labels), given.model, (), options))
         if model is not None:
-            teacher._model = model
-        model = teacher._model
+            teacher.model.lm = model
+        model = teacher.model.lm
         batches = [texts[at : at + teacher.batch_size] for at in range(0, len(texts), teacher.batch_size)]
         found[name] = np.array([answer.scores for batch in batches for answer in teacher.answer(batch).answers])
         print(f"{dtype}, {name}: {teacher.metadata.extra['texts_per_s']} texts/s", flush=True)

@@ -218,8 +218,8 @@ def main() -> None:
         shown = rows.shown if len(rows.task.labels) <= MANY_LABELS else []
         teacher = open_teacher(TeacherSetup(rows.task, name, shown, options))
         if model[0] == name:  # weights are read once
-            teacher.__dict__["_model"] = model[1]
-        model = (name, teacher._model)
+            teacher.model.lm = model[1]
+        model = (name, teacher.model.lm)
         teacher.max_usage([rows.test[0].text])
         cell = measure(rows, teacher, which)
         print(f"{name} {dataset} {way} {shots}: raw {cell.raw:.3f} matched {cell.matched:.3f} in {cell.seconds} s",

@@ -150,11 +150,11 @@ def main() -> None:
     model = None
     for way, teacher in ways(labels, given.model, given.threads).items():
         if model is not None:  # weights are read once
-            teacher.__dict__["_model"] = model
+            teacher.model.lm = model
         saved = stored["ways"].get(way)
         if saved is None or len(saved["scores"]) != len(texts):
             found = ask(teacher, texts)
-            model = teacher._model
+            model = teacher.model.lm
             saved = {**asdict(found), "scores": np.round(found.scores, 3).tolist()}
             stored["ways"][way] = saved
             RESULTS.write_text(json.dumps(stored) + "\n", encoding="utf-8")

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,15 @@ class Means:
     style: str = ""
     block: int = BLOCK
     whole: bool = False
+    in_torch: bool = False
 
 
 CELLS: dict[str, Means] = {
     "recipe": Means(
         "real texts as earlier answers, other words, temperature 1.1, presence penalty 0.8 (**the default**)"
+    ),
+    "torch": Means(
+        "the same by PyTorch, 16 at once (**the default where bfloat16 is native**)", in_torch=True
     ),
     "name": Means("the label's name alone, temperature 0.8", PLAIN, shows_texts=False),
     "texts": Means("with four real texts of the label", PLAIN, other_words=False),
@@ -193,6 +197,11 @@ class Writer:
         """The texts of one round."""
         if means.whole:
             return self._whole(request)
+        if means.in_torch:
+            self._count([self._prompt(each, means) for each in pieces], [])
+            texts = self._teacher.generate(replace(request, parts=tuple(pieces))).texts
+            self._count([], [each.text for each in texts])
+            return list(texts)
         llama, found = _loaded(self.weights.name, means.sampling), []
         for each in pieces:
             prompt = self._prompt(replace(each, examples=each.examples if means.shows_texts else ()), means)
@@ -201,6 +210,20 @@ class Writer:
             self._count([prompt], [reply.text for reply in replies])
             found += [LabelledText(reply.text.strip(), each.label) for reply in replies if not reply.is_cut]
         return found
+
+    def load(self, means: Means) -> None:
+        """Load the model, so that its time is not that of the texts."""
+        _tokenizer(str(self.weights.path))
+        if means.in_torch:
+            self._teacher.max_generation_usage(GenerationRequest(self.task.labels[0], 1))
+        else:
+            llama = _loaded(self.weights.name, RECIPE if means.whole else means.sampling)
+            llama.seconds_per_token(6500 if means.whole else 1000)
+
+    @cached_property
+    def _teacher(self) -> LocalTeacher:
+        options = {"generation_runtime": "torch", "generation_max_tokens": MAX_TOKENS}
+        return open_teacher(TeacherSetup(self.task, self.weights.name, (), options))
 
     def _prompt(self, each: GenerationRequest, means: Means) -> str:
         styled = replace(each, feedback=Feedback(style=means.style)) if means.style else each
@@ -240,8 +263,7 @@ def _tokenizer(path: str) -> Any:
 def measure(name: str, model: str, judge: Judge, writer: Writer) -> Cell:
     """Write and filter the texts of one cell."""
     means, writer.prompt_tokens, writer.written_tokens = CELLS[name], 0, 0
-    _tokenizer(str(writer.weights.path))
-    _loaded(model, RECIPE if means.whole else means.sampling).seconds_per_token(6500 if means.whole else 1000)
+    writer.load(means)
     gate = TextFilter(judge.task.labels, [row.text for row in judge.gold], judge.held_out)
     written, results, seconds, cpu = 0, [], 0.0, 0.0
     for request in judge.requests:
@@ -335,7 +357,7 @@ def page(stored: dict[str, Any]) -> str:
     cells = {each["name"]: Cell(**each) for each in stored["cells"]}
     names = {"real": "real texts of the same labels", **{name: means.words for name, means in CELLS.items()}}
     names |= {f"{name} checked": words for name, words in CHECKS.items()}
-    order = ["real", "name", "texts", "other words", "warm", "recipe", "model checked", "student checked"]
+    order = ["real", "name", "texts", "other words", "warm", "recipe", "torch", "model checked", "student checked"]
     shown = [cells[name] for name in dict.fromkeys([*order, *names]) if name in cells]
     head = ["how it writes", "passed", "rejected", "label right", "distinct-2", "self-BLEU", "CPU s a text",
             "s a text", "tokens read + written a text"]  # fmt: skip

@@ -10,12 +10,11 @@ the end of the turn counts as a label's last token; else, if one label begins an
 separator after it does.
 
 Where a text may have several labels, each label is asked about by itself behind the text, and its score is the
-log-probability of yes against no. Scores on a GPU if there is one, and generates on the CPU.
+log-probability of yes against no. Scores on a GPU if there is one.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,10 +30,10 @@ from potstill.data.task import Answer, GenerationRequest, LabelledText, Task, Ta
 from potstill.errors import BadInput, BadSpec, TeacherError
 from potstill.ledger.prices import Category, Price, Rates, Usage
 from potstill.models import weights
-from potstill.models.causal_lm import CausalLM, choose_dtype, content_hash, load_causal_lm, require_torch
+from potstill.models.causal_lm import choose_dtype, content_hash, require_torch
 from potstill.models.chat_template import count_parameters, find_chat_template
 from potstill.models.device import DeviceName, resolve_device
-from potstill.models.threads import idle_cores, torch_threads
+from potstill.models.threads import torch_threads
 from potstill.registry import read_options
 from potstill.teachers.base import (
     Fact,
@@ -53,6 +52,7 @@ from potstill.teachers.label_scoring import LabelScorer
 from potstill.teachers.local_chat_prompt import ChatPrompt, TokenizedChatPrompt
 from potstill.teachers.local_forms import LocalFormSettings, LocalFormTeacher
 from potstill.teachers.local_generation import TEXTS_PER_LABEL, GenerationOptions, LocalGenerator
+from potstill.teachers.local_model import LocalModel
 from potstill.teachers.price_options import PriceOptions
 
 PROMPT_VERSION = "1"
@@ -62,7 +62,6 @@ DEFAULT_MODEL = "smollm2"
 USD_PER_HOUR, GPU_USD_PER_HOUR = "0.10", "2.00"
 # The bound of a call is this many times the measured time, and so many seconds: another process may use the machine.
 TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 20.0, 5.0
-CORE_COUNT_REFRESH_S = 10.0
 TASK_KINDS: frozenset[TaskKind] = frozenset({"single", "pair", "multi"})
 MIN_CHAT_PARAMETERS = 300_000_000
 PRIOR_WORDS: dict[PriorCorrection, str] = {
@@ -145,12 +144,16 @@ class LocalTeacher:
         self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.n_prompts)
         self.text = _prompt(setup.task, options, found, self.examples[0])
         self.needs_prior_correction = options.match_prior is not False
-        # llama.cpp generates, and it reads GGUF files only.
+        self.model = LocalModel(found, self.dtype, self.device, options.threads)
+        in_torch = found.kind != "gguf" or choose_dtype("auto", self.device) == "bfloat16"
+        generation = options.generation_settings("torch" if in_torch else "llama.cpp")
+        template = "" if options.prompt_format == "plain" else find_chat_template(found)
+        self._generator = LocalGenerator(found, self.task, template, generation, self.model, options.threads)
         self.capabilities = TeacherCapabilities(
-            generates=found.kind == "gguf",
-            describes_labels=found.kind == "gguf",
+            generates=self._generator.can_generate,
+            describes_labels=self._generator.can_generate,
             reads_feedback=options.generation_prompt == "whole",
-            labels_per_call=options.generation_slots,
+            labels_per_call=generation.slots,
             texts_per_label=TEXTS_PER_LABEL,
             task_kinds=TASK_KINDS,
             prior_correction=self._prior_correction,
@@ -160,14 +163,7 @@ class LocalTeacher:
         prompt_parts = (*self.text.key_parts, example_rows, options.max_text_tokens)
         weights_hash = content_hash(found.path)
         self.key = content_key("local", PROMPT_VERSION, weights_hash, self.task.key, prompt_parts, self.dtype)
-        generation = options.generation_settings
         self.generation_key = content_key(self.key, GENERATION_VERSION, asdict(generation))
-        template = "" if options.prompt_format == "plain" else find_chat_template(found)
-        self._generator = LocalGenerator(found, self.task, template, generation, options.threads)
-        self._lock = threading.Lock()
-        self._unpaid_s = 0.0
-        self._threads = options.threads
-        self._threads_counted_at = float("-inf")
         self._counts = {"texts": 0, "tokens": 0, "truncated": 0}
         self._busy_s = 0.0
 
@@ -197,9 +193,10 @@ class LocalTeacher:
             "asked": self._asked,
             "prompts": len(self.examples),
             "max_text_tokens": self.options.max_text_tokens,
+            "writes_with": f"{self._generator.settings.runtime}, {self._generator.settings.slots} texts at once",
         }
         if "_scorers" in self.__dict__:
-            extra |= {"million_parameters": round(self._model.n_params / 1e6), "threads": self._threads}
+            extra |= {"million_parameters": round(self.model.lm.n_params / 1e6), "threads": self.model.threads}
             extra |= {"prompt_tokens": len(self._scorers[0].prompt), "label_tokens": self._scorers[0].tokens_per_text}
         if self._counts["texts"]:
             extra |= {"texts": self._counts["texts"], "truncated": self._counts["truncated"]}
@@ -215,12 +212,12 @@ class LocalTeacher:
 
     def max_usage(self, texts: Sequence[str]) -> Usage:
         """Seconds `answer(texts)` can take; the first call loads the model and times it on the prompt."""
-        with self._lock:
+        with self.model.lock:
             return Usage(seconds=self._bound_s(self._tokens.texts(texts)))
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
         """Seconds by the speed measured on the prompt: full batches are faster, a busy machine is slower."""
-        with self._lock:
+        with self.model.lock:
             encoded = self._tokens.texts(texts)
             seconds = self._seconds_per_token * self._n_tokens(encoded) * len(self._scorers)
         return UsageEstimate(Usage(seconds=seconds / 3), Usage(seconds=seconds * 2))
@@ -234,12 +231,12 @@ class LocalTeacher:
         Raises:
             TeacherError: the model cannot be loaded, or ran out of memory.
         """
-        with self._lock:
+        with self.model.lock:
             encoded = self._tokens.texts(texts)
             started = time.perf_counter()
             total = np.zeros((len(texts), self.task.n_labels))
             try:
-                with torch_threads(self._thread_count()):
+                with torch_threads(self.model.count_threads()):
                     for scorer in self._scorers:
                         total += self._label_scores(scorer.score(encoded))
             except (RuntimeError, MemoryError) as error:
@@ -253,8 +250,8 @@ class LocalTeacher:
             self._counts["texts"] += len(texts)
             self._counts["tokens"] += self._n_tokens(encoded)
             self._counts["truncated"] += sum(map(self._tokens.is_cut, encoded))
-            usage = Usage(seconds=seconds + self._unpaid_s)
-            self._unpaid_s = 0.0
+            usage = Usage(seconds=seconds + self.model.unpaid_s)
+            self.model.unpaid_s = 0.0
         rows = (total / len(self._scorers)).tolist()
         return Reply(tuple(Answer("ok", tuple(row), "scored") for row in rows), usage)
 
@@ -276,42 +273,32 @@ class LocalTeacher:
         return UsageEstimate(self._generator.max_usage(request), self._generator.max_usage(request))
 
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
-        """Texts generated by llama.cpp, which is faster at it than PyTorch. Needs a GGUF file.
+        """Texts of the request's labels; see `LocalGenerator.generate`.
 
         Raises:
-            MissingExtra: xllamacpp is not installed.
-            TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
+            MissingExtra: xllamacpp is to write, and is not installed.
+            TeacherError: llama.cpp is to write and the weights are not in a GGUF file, or the library failed.
         """
         return self._generator.generate(request)
 
     # --- model and time ----------------------------------------------------------------------------------
 
     @cached_property
-    def _model(self) -> CausalLM:
-        started = time.perf_counter()
-        model = load_causal_lm(self.weights, self.dtype)
-        model.model.to(self.device)
-        self._unpaid_s += time.perf_counter() - started
-        return model
-
-    @cached_property
     def _tokens(self) -> TokenizedPrompt | TokenizedChatPrompt:
         limit = self.options.max_text_tokens
         if isinstance(self.text, ChatPrompt):
-            return TokenizedChatPrompt(self._model, self.text, self.task.labels, limit)
-        return TokenizedPrompt(self._model, self.text, self.task.labels, limit)
+            return TokenizedChatPrompt(self.model.lm, self.text, self.task.labels, limit)
+        return TokenizedPrompt(self.model.lm, self.text, self.task.labels, limit)
 
     @cached_property
     def _scorers(self) -> list[LabelScorer]:
-        tokens = self._tokens
+        tokens, lm = self._tokens, self.model.lm
         given = [len(question) for question in tokens.questions for _ in range(2)]
-        scorers = [
-            LabelScorer(self._model.model, tokens.prompt(each), tokens.scored, n_given=given) for each in self.examples
-        ]
+        scorers = [LabelScorer(lm.model, tokens.prompt(each), tokens.scored, n_given=given) for each in self.examples]
         longest = len(scorers[0].prompt) + self.options.max_text_tokens + scorers[0].tokens_per_text
-        if longest > self._model.context_length:
+        if longest > lm.context_length:
             raise BadInput(
-                f"Prompt, text and labels can be {longest} tokens, and {self.name} reads {self._model.context_length}.",
+                f"Prompt, text and labels can be {longest} tokens, and {self.name} reads {lm.context_length}.",
                 "Show fewer examples (`shots`), cut texts (`max_text_tokens`), or name a model that reads more.",
             )
         return scorers
@@ -321,7 +308,7 @@ class LocalTeacher:
         """Measured: encodes the prompts, then scores about a hundred tokens of the first as if they were texts."""
         started = time.perf_counter()
         scorers = self._scorers
-        with torch_threads(self._thread_count()):
+        with torch_threads(self.model.count_threads()):
             for scorer in scorers:
                 scorer.encode_prompt()
             sample = [(list(scorers[0].prompt) * 16)[:16]] * 6
@@ -333,7 +320,7 @@ class LocalTeacher:
                 f"The weights of {self.name} are damaged: its scores are no numbers.",
                 'Fetch or copy them again; if they are whole, write dtype = "float32" under [teacher].',
             )
-        self._unpaid_s += time.perf_counter() - started
+        self.model.unpaid_s += time.perf_counter() - started
         return seconds * len(scorers) / self._n_tokens(sample)
 
     def _bound_s(self, encoded: Sequence[Sequence[int]]) -> float:
@@ -341,17 +328,11 @@ class LocalTeacher:
         if self._counts["tokens"]:
             # Other processes may have slowed the probe; every later call would then hold too much.
             per_token = min(per_token, self._busy_s / self._counts["tokens"])
-        return self._unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * self._n_tokens(encoded)
+        return self.model.unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * self._n_tokens(encoded)
 
     def _n_tokens(self, encoded: Sequence[Sequence[int]]) -> int:
         """Tokens computed to score the texts with one prompt."""
         return sum(map(len, encoded)) + len(encoded) * self._scorers[0].tokens_per_text
-
-    def _thread_count(self) -> int:
-        if not self.options.threads and time.monotonic() - self._threads_counted_at > CORE_COUNT_REFRESH_S:
-            self._threads = idle_cores()
-            self._threads_counted_at = time.monotonic()
-        return self._threads
 
 
 def _prompt(
@@ -386,7 +367,8 @@ def open_by_task(setup: TeacherSetup) -> Teacher:
     found = weights.find_weights(setup.model or DEFAULT_MODEL)
     if options.generation_prompt == "label":
         raise BadSpec('generation_prompt = "label" is about labels, and this task has none.', "Leave it out.")
-    settings = LocalFormSettings(options.generation_slots, options.threads, options.shots, options.generation_settings)
+    generation = options.generation_settings()
+    settings = LocalFormSettings(generation.slots, options.threads, options.shots, generation)
     return LocalFormTeacher(f"local:{setup.model or DEFAULT_MODEL}", setup, settings, found, _price(setup.prices))
 
 

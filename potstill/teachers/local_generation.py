@@ -1,15 +1,14 @@
-"""Generates texts with a GGUF model on this machine, in one of two ways.
+"""Generates texts with a model on this machine, in one of two ways.
 
 Label by label: a prompt shows texts of one label and asks for another one, and is continued several times at once; the
 request's feedback decides how many texts of which label, and which texts are shown. Or the whole request, as a chat
-model behind a server reads it, with a grammar for its JSON.
+model behind a server reads it, with a grammar for its JSON, by llama.cpp.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -27,14 +26,18 @@ from potstill.teachers.base import GeneratedTexts
 from potstill.teachers.description_prompts import description_conversation, description_list
 from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
 from potstill.teachers.generation_quotas import split_by_label
-from potstill.teachers.label_prompt import label_conversation, label_list, render_chat, text_grammar
+from potstill.teachers.label_prompt import label_conversation, label_list, render_chat
+from potstill.teachers.line_writing import LineJob, LineWriter, LlamaLines, Timed
 from potstill.teachers.llamacpp import Completion, LlamaCpp, Sampling, estimate_prompt_tokens
+from potstill.teachers.local_model import LocalModel
 from potstill.teachers.prompts import JsonDict
 
 TEXTS_PER_LABEL = 4  # of a round; fewer would be more prompts, and one costs more time than its texts
 # The bound of a call: every reply at its longest, this many times as slow as measured, and so many seconds.
 TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 5.0, 5.0
 JSON_TOKENS = 24  # around one text of a JSON reply, its label included
+LLAMA_SLOTS, TORCH_SLOTS = 4, 16
+GenerationRuntime = Literal["torch", "llama.cpp"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class GenerationSettings:
         prompt_tokens: limit of a prompt that holds the whole request.
         slots: texts that are written at once.
         sampling: how tokens are drawn.
+        runtime: what writes.
     """
 
     whole_request: bool
@@ -54,6 +58,7 @@ class GenerationSettings:
     prompt_tokens: int
     slots: int
     sampling: Sampling
+    runtime: GenerationRuntime = "llama.cpp"
 
 
 class GenerationOptions(Options):
@@ -65,7 +70,11 @@ class GenerationOptions(Options):
             short: reading one is what takes a model on this machine its time.
         generation_prompt_tokens: limit of a prompt with the whole request, by a high estimate of its tokens.
         generation_max_tokens: maximal tokens of one generated text.
-        generation_slots: texts that are written at once; another number can give other texts.
+        generation_slots: texts that are written at once, by default 16 with `torch` and 4 with `llama.cpp`; another
+            number can give other texts.
+        generation_runtime: what writes label by label: `torch`, with the weights that score, or `llama.cpp`, which
+            needs a GGUF file; `auto` is `torch` on a GPU and on a processor with native bfloat16, and for weights that
+            are not in a GGUF file.
         temperature: sampling temperature of generated texts.
         presence_penalty: lowers the logit of tokens that stand among the last 64, those of the prompt included.
         min_p: tokens less probable than this share of the most probable one are not drawn.
@@ -74,19 +83,33 @@ class GenerationOptions(Options):
     generation_prompt: Literal["auto", "label", "whole"] = "auto"
     generation_prompt_tokens: int = Field(default=6000, ge=256, le=1_000_000)
     generation_max_tokens: int = Field(default=96, ge=8, le=2048)
-    generation_slots: int = Field(default=4, ge=1, le=64)
+    generation_slots: int | None = Field(default=None, ge=1, le=64)
+    generation_runtime: Literal["auto", "torch", "llama.cpp"] = "auto"
     temperature: float = Field(default=1.1, ge=0, le=2)
     presence_penalty: float = Field(default=0.8, ge=0, le=2)
     min_p: float = Field(default=0.05, ge=0, le=1)
 
-    @property
-    def generation_settings(self) -> GenerationSettings:
-        """How it generates."""
+    def generation_settings(self, runtime: GenerationRuntime = "llama.cpp") -> GenerationSettings:
+        """How it generates.
+
+        Args:
+            runtime: what `auto` is.
+
+        Raises:
+            BadSpec: `torch` is to read whole requests.
+        """
         sampling = Sampling(self.temperature, self.presence_penalty, self.min_p)
         whole = self.generation_prompt == "whole"
-        return GenerationSettings(
-            whole, self.generation_max_tokens, self.generation_prompt_tokens, self.generation_slots, sampling
-        )
+        asked = self.generation_runtime
+        if whole and asked == "torch":
+            raise BadSpec(
+                "A whole request is answered in JSON by a grammar, which llama.cpp alone has.",
+                'Write generation_runtime = "llama.cpp" under [teacher], or generation_prompt = "label".',
+            )
+        chosen = "llama.cpp" if whole else runtime if asked == "auto" else asked
+        slots = self.generation_slots or (TORCH_SLOTS if chosen == "torch" else LLAMA_SLOTS)
+        limits = (self.generation_max_tokens, self.generation_prompt_tokens, slots)
+        return GenerationSettings(whole, *limits, sampling, chosen)
 
 
 def with_n_texts(schema: JsonDict, n: int) -> JsonDict:
@@ -95,32 +118,29 @@ def with_n_texts(schema: JsonDict, n: int) -> JsonDict:
     return {**schema, "properties": {"texts": texts}}
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A prompt for a text of one label, to be continued `n` times; those of a label differ in `turn`."""
-
-    label: str
-    prompt: str
-    n: int
-    turn: int
-
-
 class LocalGenerator:
-    """Generates texts with the model of a GGUF file. Loads it when first used.
+    """Generates texts with a model on this machine. Loads it when first used.
 
     Args:
         weights: the model's file.
         task: labels and their descriptions.
         template: the source of its chat template; empty lets it continue a list.
         settings: how it generates.
-        threads: processor threads; 0 takes the cores that are idle when the model is loaded.
+        model: the one that scores, which writes with the runtime `torch`; its lock is held by every call.
+        threads: processor threads of llama.cpp; 0 takes the cores that are idle when it loads the model.
 
     Raises:
         BadSpec: it is to read whole requests and has no chat template.
     """
 
     def __init__(
-        self, weights: Weights, task: Task, template: str, settings: GenerationSettings, threads: int = 0
+        self,
+        weights: Weights,
+        task: Task,
+        template: str,
+        settings: GenerationSettings,
+        model: LocalModel,
+        threads: int = 0,
     ) -> None:
         if settings.whole_request and not template and weights.kind == "gguf":
             raise BadSpec(
@@ -131,26 +151,44 @@ class LocalGenerator:
         self.task = task
         self.template = template
         self.settings = settings
+        self._model = model
         self._llama = LlamaCpp(weights, settings.sampling, settings.slots, threads)
-        self._lock = threading.Lock()
+
+    @property
+    def can_generate(self) -> bool:
+        """False if llama.cpp is to write, and the weights are not in a GGUF file."""
+        return self.settings.runtime == "torch" or self.weights.kind == "gguf"
+
+    @cached_property
+    def _lines(self) -> LineWriter:
+        if self.settings.runtime == "llama.cpp":
+            return LlamaLines(self._llama, in_list=not self.template)
+        from potstill.teachers.torch_lines import TorchLines
+
+        return TorchLines(self._model, self.template, self.settings.sampling, self.settings.slots)
+
+    def _engine(self, request: GenerationRequest) -> Timed:
+        return self._llama if self._is_whole(request) else self._lines.engine
 
     def max_usage(self, request: GenerationRequest) -> Usage:
         """Seconds `generate(request)` can take: every reply as long as allowed, and slack.
 
-        Nothing if the weights are not in a GGUF file, since `generate` then raises an error.
+        Nothing if it cannot generate, since `generate` then raises an error.
 
         Raises:
             MissingExtra: xllamacpp is not installed.
             BadSpec: the request's labels do not fit into `prompt_tokens`.
             TeacherError: the weights cannot be loaded.
         """
-        if self.weights.kind != "gguf":
+        if not self.can_generate:
             return Usage()
-        with self._lock:
-            prompts, written = self._sizes(request)
-            per_token = self._llama.seconds_per_token(max(prompts) + max(written))
-            seconds = TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * (sum(prompts) + sum(written))
-            return Usage(seconds=self._llama.unpaid_s + seconds)
+        with self._model.lock:
+            if self._is_whole(request):
+                longest = self._max_seconds_of_whole(request)
+            else:
+                longest = self._lines.max_seconds(self._jobs(request), self.settings.max_tokens)
+            seconds = TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * longest
+            return Usage(seconds=self._engine(request).unpaid_s + seconds)
 
     def generate(self, request: GenerationRequest) -> GeneratedTexts:
         """Up to `request.n` texts; copies of the request's own are among them, for the caller to find.
@@ -159,58 +197,32 @@ class LocalGenerator:
             MissingExtra: xllamacpp is not installed.
             BadInput: a prompt and its reply are longer than the model reads.
             BadSpec: the request's labels do not fit into `prompt_tokens`.
-            TeacherError: the weights are not in a GGUF file, or llama.cpp failed.
+            TeacherError: it cannot generate, or the library failed.
         """
-        with self._lock:
-            started = time.perf_counter()
-            already = self._llama.unpaid_s
-            texts = self._whole(request) if self._is_whole(request) else tuple(self._by_label(request))
-            loading = self._llama.unpaid_s - already  # within this call
-            seconds = time.perf_counter() - started + self._llama.unpaid_s - loading
-            self._llama.unpaid_s = 0.0
+        with self._model.lock:
+            started, engine = time.perf_counter(), self._engine(request)
+            already = engine.unpaid_s
+            texts = self._whole(request) if self._is_whole(request) else self._by_label(request)
+            loading = engine.unpaid_s - already  # within this call
+            seconds = time.perf_counter() - started + engine.unpaid_s - loading
+            engine.unpaid_s = 0.0
         return GeneratedTexts(texts[: request.n], Usage(seconds=seconds))
 
     def _is_whole(self, request: GenerationRequest) -> bool:
         return self.settings.whole_request and not request.label and not request.parts
 
-    def _sizes(self, request: GenerationRequest) -> tuple[list[int], list[int]]:
-        """Tokens of each prompt, and of each reply, at most."""
-        if self._is_whole(request):
-            prompt, n = self._fitted(request)
-            return [estimate_prompt_tokens(self._chat(prompt))], [self._reply_tokens(n)] * -(-request.n // n)
-        jobs = self._jobs(request)
-        n = sum(job.n for job in jobs)
-        return [estimate_prompt_tokens(job.prompt) for job in jobs], [self.settings.max_tokens] * n
-
     # --- label by label ----------------------------------------------------------------------------------
 
-    def _by_label(self, request: GenerationRequest) -> Iterator[LabelledText]:
-        jobs, slots = self._jobs(request), self.settings.slots
-        for job in jobs:
-            if job.n > 1:
-                yield from self._written([job], request.seed)
-        single = [job for job in jobs if job.n == 1]
-        for start in range(0, len(single), slots):
-            yield from self._written(single[start : start + slots], request.seed)
+    def _by_label(self, request: GenerationRequest) -> tuple[LabelledText, ...]:
+        lines = self._lines.lines(self._jobs(request), request.seed, self.settings.max_tokens)
+        return tuple(LabelledText(text, label) for label, text in lines)
 
-    def _written(self, jobs: Sequence[_Job], seed: int) -> Iterator[LabelledText]:
-        """The texts of one prompt, or one text of each of several prompts."""
-        max_tokens = self.settings.max_tokens
-        draw = int(content_key(seed, [[job.label, job.turn] for job in jobs])[:7], 16)
-        grammar = text_grammar(max_tokens, in_list=not self.template)
-        completion = Completion(max_tokens, draw, {"grammar": grammar}, jobs[0].n)
-        replies = self._llama.complete([job.prompt for job in jobs], completion)
-        labels = [job.label for job in jobs for _ in range(job.n)]
-        for label, reply in zip(labels, replies, strict=True):
-            if not reply.is_cut and reply.text.strip():
-                yield LabelledText(reply.text.strip(), label)
-
-    def _jobs(self, request: GenerationRequest) -> list[_Job]:
+    def _jobs(self, request: GenerationRequest) -> list[LineJob]:
         jobs = []
         for part in self._parts(request):
             prompt, slots = self._prompt(part), self.settings.slots
             for turn, left in enumerate(range(part.n, 0, -slots)):
-                jobs.append(_Job(part.label, prompt, min(left, slots), turn))
+                jobs.append(LineJob(part.label, prompt, min(left, slots), turn))
         return jobs
 
     def _parts(self, request: GenerationRequest) -> Sequence[GenerationRequest]:
@@ -234,9 +246,14 @@ class LocalGenerator:
 
     @cached_property
     def _chat_template(self) -> ChatTemplate:
-        return ChatTemplate(self.template, {"bos_token": "", "eos_token": ""})  # llama.cpp adds the first one
+        return ChatTemplate(self.template, {"bos_token": "", "eos_token": ""})  # what writes adds the first one
 
     # --- the whole request -------------------------------------------------------------------------------
+
+    def _max_seconds_of_whole(self, request: GenerationRequest) -> float:
+        prompt, n = self._fitted(request)
+        size, reply = estimate_prompt_tokens(self._chat(prompt)), self._reply_tokens(n)
+        return self._llama.seconds_per_token(size + reply) * (size + reply * -(-request.n // n))
 
     def _whole(self, request: GenerationRequest) -> tuple[LabelledText, ...]:
         """The texts of the whole request: copies of one prompt, each asked for its share of them."""

@@ -31,7 +31,7 @@ TEMPLATE_KEY = b"tokenizer.chat_template"
 
 
 def writer(weights: Path, task: Task = MOODS, **options: Any) -> LocalTeacher:
-    options = {"threads": 1, "generation_max_tokens": 32, **options}
+    options = {"threads": 1, "generation_max_tokens": 32, "generation_runtime": "llama.cpp", **options}
     return open_teacher(TeacherSetup(task, str(weights), SHOWN, options))
 
 
