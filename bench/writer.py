@@ -68,9 +68,7 @@ CELLS: dict[str, Means] = {
     "recipe": Means(
         "real texts as earlier answers, other words, temperature 1.1, presence penalty 0.8 (**the default**)"
     ),
-    "torch": Means(
-        "the same by PyTorch, 16 at once (**the default where bfloat16 is native**)", in_torch=True
-    ),
+    "torch": Means("the same by PyTorch, 32 at once (**the default where bfloat16 is native**)", in_torch=True),
     "name": Means("the label's name alone, temperature 0.8", PLAIN, shows_texts=False),
     "texts": Means("with four real texts of the label", PLAIN, other_words=False),
     "other words": Means('the same, "in other words"', PLAIN),

@@ -153,7 +153,7 @@ class LocalTeacher:
             generates=self._generator.can_generate,
             describes_labels=self._generator.can_generate,
             reads_feedback=options.generation_prompt == "whole",
-            labels_per_call=generation.slots,
+            labels_per_call=self._generator.labels_per_call,
             texts_per_label=TEXTS_PER_LABEL,
             task_kinds=TASK_KINDS,
             prior_correction=self._prior_correction,

@@ -36,7 +36,7 @@ TEXTS_PER_LABEL = 4  # of a round; fewer would be more prompts, and one costs mo
 # The bound of a call: every reply at its longest, this many times as slow as measured, and so many seconds.
 TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 5.0, 5.0
 JSON_TOKENS = 24  # around one text of a JSON reply, its label included
-LLAMA_SLOTS, TORCH_SLOTS = 4, 16
+LLAMA_SLOTS, TORCH_SLOTS = 4, 32
 GenerationRuntime = Literal["torch", "llama.cpp"]
 
 
@@ -70,7 +70,7 @@ class GenerationOptions(Options):
             short: reading one is what takes a model on this machine its time.
         generation_prompt_tokens: limit of a prompt with the whole request, by a high estimate of its tokens.
         generation_max_tokens: maximal tokens of one generated text.
-        generation_slots: texts that are written at once, by default 16 with `torch` and 4 with `llama.cpp`; another
+        generation_slots: texts that are written at once, by default 32 with `torch` and 4 with `llama.cpp`; another
             number can give other texts.
         generation_runtime: what writes label by label: `torch`, with the weights that score, or `llama.cpp`, which
             needs a GGUF file; `auto` is `torch` on a GPU and on a processor with native bfloat16, and for weights that
@@ -83,7 +83,7 @@ class GenerationOptions(Options):
     generation_prompt: Literal["auto", "label", "whole"] = "auto"
     generation_prompt_tokens: int = Field(default=6000, ge=256, le=1_000_000)
     generation_max_tokens: int = Field(default=96, ge=8, le=2048)
-    generation_slots: int | None = Field(default=None, ge=1, le=64)
+    generation_slots: int | None = Field(default=None, ge=1, le=256)
     generation_runtime: Literal["auto", "torch", "llama.cpp"] = "auto"
     temperature: float = Field(default=1.1, ge=0, le=2)
     presence_penalty: float = Field(default=0.8, ge=0, le=2)
@@ -153,6 +153,12 @@ class LocalGenerator:
         self.settings = settings
         self._model = model
         self._llama = LlamaCpp(weights, settings.sampling, settings.slots, threads)
+
+    @property
+    def labels_per_call(self) -> int:
+        """Labels whose texts are asked for in one call."""
+        slots = self.settings.slots
+        return max(1, slots // TEXTS_PER_LABEL) if self.settings.runtime == "torch" else slots
 
     @property
     def can_generate(self) -> bool:

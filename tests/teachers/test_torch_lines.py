@@ -131,13 +131,13 @@ def test_llama_cpp_writes_where_it_is_asked_to_or_bfloat16_is_not_native(smollm2
     native = choose_dtype("auto", torch.device("cpu")) == "bfloat16"
     by_default = writer(smollm2, generation_runtime="auto", generation_prompt="label")
     assert (
-        by_default.metadata.extra["writes_with"] == ("torch, 16 texts" if native else "llama.cpp, 4 texts") + " at once"
+        by_default.metadata.extra["writes_with"] == ("torch, 32 texts" if native else "llama.cpp, 4 texts") + " at once"
     )
     asked = writer(smollm2, generation_runtime="llama.cpp")
     assert asked.metadata.extra["writes_with"] == "llama.cpp, 4 texts at once"
     assert asked.generation_key != writer(smollm2).generation_key
     folder = writer(tiny_folder, generation_runtime="auto")
-    assert folder.metadata.extra["writes_with"] == "torch, 16 texts at once"
+    assert folder.metadata.extra["writes_with"] == "torch, 32 texts at once"
     assert folder.capabilities.generates
     assert not writer(tiny_folder, generation_runtime="llama.cpp").capabilities.generates
 
