@@ -1,8 +1,8 @@
 """Writes one line of text after each of many prompts in PyTorch, with the model that scores labels.
 
-A model on a processor reads all its weights for every token it writes, however many texts it writes at once: so a token
-of 32 texts takes little longer than one of a single text. Each prompt is read once, and its keys and values are copied for its
-texts. Tokens are drawn as llama.cpp draws them: penalty, `TOP_K`, `TOP_P`, `min_p`, then temperature. What could be
+A processor reads all weights of a model for every token it writes, however many texts it writes at once: so the next
+token of 32 texts takes little longer than that of one. Each prompt is read once, and its keys and values are copied for
+its texts. Tokens are drawn as llama.cpp draws them: penalty, `TOP_K`, `TOP_P`, `min_p`, then temperature. What could be
 read as markup is not drawn. Faster than llama.cpp where bfloat16 is native (`bench/writer.py`).
 """
 
