@@ -18,7 +18,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from diversity import distinct_2, self_bleu
 from sections import commit, table, write_section
+from writer_cells import CELLS, CHECKS, RECIPE, Cell, Means
 
 from potstill.data.task import Feedback, GenerationRequest, LabelledText, Task
 from potstill.evaluation.cross_validation import fold_splits, random_folds
@@ -44,64 +45,7 @@ from potstill.teachers.llamacpp import Completion, LlamaCpp, Sampling
 from potstill.teachers.local import LocalTeacher, open_teacher
 
 RESULTS = Path(__file__).parent / "results" / "writer.json"
-N_GOLD, N_VALIDATION, FOLDS, BLOCK, SLOTS, MAX_TOKENS = 800, 200, 5, 4, 4, 64
-PLAIN, WARM = Sampling(0.8, 0.0, 0.05), Sampling(1.1, 0.0, 0.05)
-RECIPE = Sampling(1.1, 0.8, 0.05)
-STYLE = "in haste, as people write on a phone; a few words each"
-
-
-@dataclass(frozen=True)
-class Means:
-    """A way to write: what the prompt shows and asks, and how tokens are drawn."""
-
-    words: str
-    sampling: Sampling = RECIPE
-    shows_texts: bool = True
-    other_words: bool = True
-    style: str = ""
-    block: int = BLOCK
-    whole: bool = False
-    in_torch: bool = False
-
-
-CELLS: dict[str, Means] = {
-    "recipe": Means(
-        "real texts as earlier answers, other words, temperature 1.1, presence penalty 0.8 (**the default**)"
-    ),
-    "torch": Means("the same by PyTorch, 32 at once (**the default where bfloat16 is native**)", in_torch=True),
-    "name": Means("the label's name alone, temperature 0.8", PLAIN, shows_texts=False),
-    "texts": Means("with four real texts of the label", PLAIN, other_words=False),
-    "other words": Means('the same, "in other words"', PLAIN),
-    "warm": Means("the same, temperature 1.1", WARM),
-    "whole": Means("the whole request, JSON, as the default samples", whole=True),
-    "style": Means("the default and a style", style=STYLE),
-    "single": Means("the default, one text of a label instead of four", block=1),
-}
-CHECKS = {
-    "model": "the default, what the model labels so again",
-    "student": 'the default, what `agree = "student"` keeps',
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What was measured for one means; `texts` are those that passed the filters."""
-
-    name: str
-    model: str
-    asked: int
-    written: int
-    passed: int
-    reasons: dict[str, int]
-    right_share: float
-    distinct2: float
-    self_bleu: float
-    seconds: float
-    cpu_seconds: float
-    prompt_tokens: int
-    written_tokens: int
-    texts: list[list[str]] = field(default_factory=list)
-    commit: str = ""
+N_GOLD, N_VALIDATION, FOLDS, SLOTS, MAX_TOKENS = 800, 200, 5, 4, 64
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ TORCH_ROOMS = {
 TORCH_ROOMS |= {
     f"students/{name}.py" for name in ("cloze_builder", "cloze_network", "cloze_training", "decoder_network", "lora")
 }
-TORCH_ROOMS.add("models/int8_layers.py")
+TORCH_ROOMS |= {"models/int8_layers.py", "teachers/torch_lines.py"}
 # Library -> the files that may import it when they are themselves imported. Everywhere else it waits inside a function.
 HEAVY: dict[str, set[str]] = {
     "torch": TORCH_ROOMS,

@@ -16,14 +16,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import (
-    DynamicCache,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from potstill.errors import BadInput, TeacherError
 from potstill.models.causal_lm import CausalLM
@@ -33,7 +25,7 @@ from potstill.teachers.line_writing import LineJob, draw_seed
 from potstill.teachers.llamacpp import Sampling
 from potstill.teachers.local_model import LocalModel
 
-TOP_K, TOP_P, PENALIZED_TOKENS = 40, 0.95, 64  # as llama.cpp does unless told otherwise
+TOP_K, TOP_P, PENALIZED_TOKENS = 40, 0.95, 64  # the defaults of llama.cpp
 MIN_CHARACTERS = 8
 MARKUP = "<>|\n\r"
 # How byte-level vocabularies write a line feed, a carriage return and a blank; SentencePiece's blank.
@@ -103,8 +95,8 @@ def _document_ends(lm: CausalLM) -> set[int]:
     return {lm.end_token, *(stated if isinstance(stated, list) else [] if stated is None else [stated])}
 
 
-class LineRules(LogitsProcessor):  # type: ignore[misc]  # transformers has no types
-    """Lowers the logits of recent tokens, leaves out what may not stand in a line, and draws the next token.
+class LineRules:
+    """A logits processor of transformers: lowers the logits of recent tokens, leaves out what may not stand in a line, and draws the next token.
 
     It draws here, among `TOP_K` tokens, since drawing among a whole vocabulary takes a tenth of the time.
 
@@ -115,6 +107,8 @@ class LineRules(LogitsProcessor):  # type: ignore[misc]  # transformers has no t
     """
 
     def __init__(self, vocabulary: LineVocabulary, n_prompt: int, sampling: Sampling) -> None:
+        from transformers import MinPLogitsWarper, TopPLogitsWarper
+
         self.vocabulary = vocabulary
         self.n_prompt = n_prompt
         self.sampling = sampling
@@ -227,6 +221,8 @@ class TorchLines:
 
     def _generate(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], max_tokens: int) -> Any:
         """P prompts, and how many lines of each -> (N, T) written ids."""
+        from transformers import GenerationConfig, LogitsProcessorList
+
         device, words = self.engine.device, self._vocabulary
         width = max(map(len, prompts))
         ids = torch.tensor([[words.filler] * (width - len(each)) + list(each) for each in prompts]).to(device)
@@ -249,6 +245,8 @@ class TorchLines:
 
     def _read(self, ids: Any, mask: Any) -> Any:
         """The keys and values of all tokens of (P, T) prompts but the last, without a look at the vocabulary."""
+        from transformers import DynamicCache
+
         cache = DynamicCache(config=self._lm.model.config)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         self._lm.model.base_model(
