@@ -96,9 +96,9 @@ def _document_ends(lm: CausalLM) -> set[int]:
 
 
 class LineRules:
-    """A logits processor of transformers: lowers the logits of recent tokens, leaves out what may not stand in a line, and draws the next token.
+    """Lowers the logits of recent tokens, leaves out what may not stand in a line, and draws the next token.
 
-    It draws here, among `TOP_K` tokens, since drawing among a whole vocabulary takes a tenth of the time.
+    A logits processor of transformers, which draws among `TOP_K` tokens: among a whole vocabulary it takes longer.
 
     Args:
         vocabulary: of the model, on its device.
