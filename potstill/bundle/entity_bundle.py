@@ -1,7 +1,7 @@
 """A bundle of a student that finds entities: predict with it. Needs numpy, onnxruntime and tokenizers, never torch.
 
 The sibling of `Bundle`: the same folder, record and checks, and `predict` gives the entities of each text. Get one from
-`load_entities`. Does not cover calibration: a confidence is the mean probability of an entity's words, not a frequency.
+`load_entities`. Does not cover calibration: a confidence is a geometric mean of probabilities, not a frequency.
 """
 
 from __future__ import annotations

@@ -106,6 +106,7 @@ def test_the_bundle_gives_the_students_scores_and_says_so(run: DistillResult, bu
     card = (bundle.folder / "README.md").read_text(encoding="utf-8")
     assert "Finds entities of 2 types" in card
     assert "token-classification" in card
+    assert "A confidence is the geometric mean of the probabilities of the labels of an entity's words" in card
     text = "the bank " * 40
     exact: Any = potstill.load(run.folder, graph="fp32")  # in int8 the other texts of a batch change what is rounded
     one, several = exact.unit_scores([text])[0], exact.unit_scores(["the", text, "soup"])[1]

@@ -136,7 +136,10 @@ def _guarantees(record: BundleRecord) -> Iterator[str]:
         yield f"- `predict` gives an answer to each text, of {limit} tokens at most, the most probable token each time."
     elif record.task.form == "entities":
         yield "- `predict` gives the entities of each text: start, end, type, text and confidence."
-        yield "- A confidence is the mean probability of an entity's words; it orders entities, and is no frequency."
+        yield (
+            "- A confidence is the geometric mean of the probabilities of the labels of an entity's words; it orders "
+            "entities, and is no frequency."
+        )
     elif record.task.kind != "multi" and record.temperature == 1.0:
         yield "- Probabilities were not calibrated on held-out labels."
     elif record.task.kind != "multi":
