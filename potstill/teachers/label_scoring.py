@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.errors import BadSpec
-from potstill.models.label_trie import build_label_trie
+from potstill.models.label_trie import LabelTrie, build_label_trie
 
 ATTENTION = "potstill_shared_prompt"
+EDGES_AT_ONCE = 1024
 
 
 @dataclass
@@ -124,7 +125,7 @@ def shared_prompt_attention(module: Any, query: Any, key: Any, value: Any, *_: A
 
 @dataclass
 class LabelScorer:
-    """Scores labels after texts with one decoder of transformers.
+    """Scores labels after texts with one decoder of transformers: all of them, or for each text some.
 
     Args:
         model: an `AutoModelForCausalLM` in eval mode; its attention function is replaced.
@@ -181,61 +182,88 @@ class LabelScorer:
             (key.contiguous(), value.contiguous()) for _, (key, value) in sorted(prompt_states.items())
         ]
 
-    def score(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    def score(
+        self, texts: Sequence[Sequence[int]], among: Sequence[Sequence[int]] | None = None
+    ) -> NDArray[np.float64]:
         """(N, K) natural-log probabilities of the labels after each of N texts (token ids, at least one each).
 
         A score depends on its text alone, up to rounding: in int8 and bfloat16 which texts share a pass moves it by
         a few hundredths, in float32 by less than 1e-4. Equal calls give equal bits with equal machines and threads.
+
+        Args:
+            texts: token ids of each text.
+            among: for each text the columns to score, -inf in the others; None scores all.
         """
         import torch
 
         self.encode_prompt()
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        scores = np.zeros((len(texts), len(self.labels)))
+        tries = self._tries(len(texts), among)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]) + len(tries[i].tokens))
+        scores = np.full((len(texts), len(self.labels)), -np.inf)
         with torch.inference_mode():
-            for rows in self._passes([len(texts[i]) for i in order]):
+            for rows in self._passes([len(texts[i]) + len(tries[i].tokens) for i in order]):
                 chosen = [order[row] for row in rows]
-                scores[chosen] = self._score_pass([texts[i] for i in chosen])
+                found = self._score_pass([texts[i] for i in chosen], [tries[i] for i in chosen])
+                for i, row in zip(chosen, found, strict=True):
+                    scores[i, slice(None) if among is None else list(among[i])] = row
         return scores
+
+    def count_tokens(self, texts: Sequence[Sequence[int]], among: Sequence[Sequence[int]] | None = None) -> int:
+        """Tokens computed to score the texts, beyond the prompt."""
+        return sum(map(len, texts)) + sum(len(trie.tokens) for trie in self._tries(len(texts), among))
+
+    def _tries(self, n: int, among: Sequence[Sequence[int]] | None) -> list[LabelTrie]:
+        if among is None:
+            return [self.tree] * n
+        given = self.n_given or [0] * len(self.labels)
+        return [build_label_trie([self.labels[k] for k in some], [given[k] for k in some]) for some in among]
 
     def _passes(self, lengths: Sequence[int]) -> list[range]:
         """Consecutive runs of the sorted texts, of about `tokens_per_pass` tokens each and as even as possible."""
-        sizes = np.asarray(lengths) + self.tokens_per_text
+        sizes = np.asarray(lengths)
         n_passes = max(1, round(float(sizes.sum()) / self.tokens_per_pass))
         which = np.minimum((np.cumsum(sizes) - sizes / 2) / max(float(sizes.sum()), 1.0) * n_passes, n_passes - 1)
         starts = [0, *(np.flatnonzero(np.diff(which.astype(int))) + 1).tolist(), len(lengths)]
         return [range(a, b) for a, b in pairwise(starts) if b > a]
 
-    def _score_pass(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    def _score_pass(self, texts: Sequence[Sequence[int]], tries: Sequence[LabelTrie]) -> list[NDArray[np.float64]]:
+        """The log-probabilities of each text's labels, in the order of its trie."""
         import torch
 
-        extra, device = self.tokens_per_text, self.model.device
-        sizes = torch.tensor([len(text) + extra for text in texts])
+        device = self.model.device
+        extra = torch.tensor([len(trie.tokens) for trie in tries])
+        sizes = torch.tensor([len(text) for text in texts]) + extra
         starts = sizes.cumsum(0) - sizes
         offsets = torch.arange(int(sizes.max()))
         inside = offsets < sizes.unsqueeze(1)  # (B, L)
         rows = torch.where(inside, starts.unsqueeze(1) + offsets, 0)
-        depths = torch.tensor(self.tree.depths, dtype=torch.long)
-        ids = torch.tensor([token for text in texts for token in (*text, *self.tree.tokens)])
-        positions = torch.cat([torch.cat([torch.arange(len(text)), len(text) + depths]) for text in texts])
+        ids = torch.tensor([t for text, trie in zip(texts, tries, strict=True) for t in (*text, *trie.tokens)])
+        positions = torch.tensor(
+            [
+                place
+                for text, trie in zip(texts, tries, strict=True)
+                for place in (*range(len(text)), *(len(text) + depth for depth in trie.depths))
+            ]
+        )
         unpack_index = inside.flatten().nonzero().squeeze(1)
-        packed = PackedBatch(rows.to(device), unpack_index.to(device), self._tree_mask(sizes), self._prompt_states)
+        packed = PackedBatch(
+            rows.to(device), unpack_index.to(device), self._tree_mask(sizes, tries), self._prompt_states
+        )
         states = self._run(ids.to(device), (positions + len(self.prompt)).to(device), packed)  # (T, width)
-        nodes = (starts + sizes - extra - 1).unsqueeze(1) + torch.arange(extra + 1)  # root and inner nodes, (B, 1+M)
-        return self._label_scores(states[nodes.to(device)])
+        return self._label_scores(states, (starts + sizes - extra - 1).tolist(), tries)
 
-    def _tree_mask(self, sizes: Any) -> Any:
-        """(B, 1, L, L) for rows that end in the label tree; None without one, where plain causal rows suffice."""
+    def _tree_mask(self, sizes: Any, tries: Sequence[LabelTrie]) -> Any:
+        """(B, 1, L, L) for rows that end in their trie; None without one, where plain causal rows suffice."""
         import torch
 
-        extra = self.tokens_per_text
-        if not extra:
+        if not any(trie.tokens for trie in tries):
             return None
         longest = int(sizes.max())
         attends = torch.ones(longest, longest, dtype=torch.bool).tril().repeat(len(sizes), 1, 1)
-        ancestry = torch.from_numpy(self.tree.ancestor_mask)
-        for row, size in enumerate(sizes.tolist()):
-            attends[row, size - extra : size, size - extra : size] = ancestry
+        masks = {id(trie): torch.from_numpy(trie.ancestor_mask) for trie in tries}
+        for row, (size, trie) in enumerate(zip(sizes.tolist(), tries, strict=True)):
+            start = size - len(trie.tokens)
+            attends[row, start:size, start:size] = masks[id(trie)]
         mask = torch.zeros(attends.shape, dtype=self.model.dtype)
         return mask.masked_fill_(~attends, float("-inf")).unsqueeze(1).to(self.model.device)
 
@@ -246,26 +274,32 @@ class LabelScorer:
             input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False, packed=packed
         ).last_hidden_state[0]
 
-    def _label_scores(self, states: Any) -> NDArray[np.float64]:
-        """(B, 1+M, width) states at the root and the inner nodes -> (B, K)."""
+    def _label_scores(self, states: Any, roots: Sequence[int], tries: Sequence[LabelTrie]) -> list[NDArray[np.float64]]:
+        """The last hidden states of a pass (T, width), and where each text ends -> log-probabilities of its labels."""
         import torch
 
-        head = self.model.get_output_embeddings()
-        used = sorted({node for node, _ in self.tree.edges})  # others stand within what is given
-        states = states[:, torch.tensor([node + 1 for node in used]).to(states.device)]
-        place = {node: at for at, node in enumerate(used)}
-        nodes = torch.tensor([place[node] for node, _ in self.tree.edges]).to(states.device)
-        tokens = torch.tensor([token for _, token in self.tree.edges]).to(states.device)
+        head, device = self.model.get_output_embeddings(), states.device
+        edges = [(root + 1 + node, t) for root, trie in zip(roots, tries, strict=True) for node, t in trie.edges]
+        used = sorted({place for place, _ in edges})  # others stand within what is given
+        row_of = {place: row for row, place in enumerate(used)}
+        kept = states[torch.tensor(used).to(device)]
+        rows = torch.tensor([row_of[place] for place, _ in edges]).to(device)
+        tokens = torch.tensor([token for _, token in edges]).to(device)
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
 
         def capped(logits: Any) -> Any:
             return torch.tanh(logits.float() / cap) * cap if cap else logits.float()
 
-        flat = states.reshape(-1, states.shape[-1])
-        totals = torch.cat([capped(head(part)).logsumexp(-1) for part in flat.split(64)]).reshape(states.shape[:2])
+        totals = torch.cat([capped(head(part)).logsumexp(-1) for part in torch.split(kept, 64)])
         # The labels' own logits in float32: in bfloat16 a logit near 20 is only good to an eighth.
-        own = torch.einsum("bew,ew->be", states[:, nodes].float(), head.weight[tokens].float())
+        parts = zip(torch.split(rows, EDGES_AT_ONCE), torch.split(tokens, EDGES_AT_ONCE), strict=True)
+        own = torch.cat([(kept[row].float() * head.weight[token].float()).sum(-1) for row, token in parts])
         if head.bias is not None:
             own = own + head.bias[tokens].float()
-        edges = (capped(own) - totals[:, nodes]).cpu().double().numpy()  # (B, E)
-        return np.stack([edges[:, list(path)].sum(axis=1) for path in self.tree.paths], axis=1)
+        logs = (capped(own) - totals[rows]).cpu().double().numpy()  # (E,)
+        scores, start = [], 0
+        for trie in tries:
+            mine = logs[start : start + len(trie.edges)]
+            scores.append(np.array([mine[list(path)].sum() for path in trie.paths]))
+            start += len(trie.edges)
+        return scores

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ from potstill.teachers.local_chat_prompt import ChatPrompt, TokenizedChatPrompt
 from potstill.teachers.local_forms import LocalFormSettings, LocalFormTeacher
 from potstill.teachers.local_generation import TEXTS_PER_LABEL, GenerationOptions, LocalGenerator
 from potstill.teachers.local_model import LocalModel
+from potstill.teachers.local_shortlist import LocalShortlist
 from potstill.teachers.price_options import PriceOptions
 
 PROMPT_VERSION = "1"
@@ -83,6 +84,9 @@ class LocalOptions(GenerationOptions):
         match_prior: whether the labels' mean probability over unlabelled texts is made equal to their frequency;
             `auto` decides on gold texts that the prompt does not show, and where there are too few it matches the
             prior unless a chat shows an example of each label.
+        shortlist: labels that are scored for a text, those most similar to it (`local_shortlist`); 0 scores all, "auto"
+            20 of more than 40.
+        embedding: what similarity is measured with: "tfidf", or static vectors such as "potion-8m".
         n_prompts: number of prompts with different examples, whose log-scores are averaged; each costs the full time.
         max_text_tokens: a longer text is cut at its end; the metadata counts such texts.
         batch_size: texts in one call.
@@ -98,6 +102,8 @@ class LocalOptions(GenerationOptions):
     label_words: dict[str, str] = Field(default_factory=dict)
     shots: int | None = Field(default=None, ge=0)
     match_prior: bool | Literal["auto"] = "auto"
+    shortlist: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    embedding: str = "tfidf"
     n_prompts: int = Field(default=1, ge=1, le=16)
     max_text_tokens: int = Field(default=256, ge=8)
     batch_size: int = Field(default=64, ge=1, le=4096)
@@ -143,6 +149,7 @@ class LocalTeacher:
         self.dtype = choose_dtype(options.dtype, self.device)
         self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.n_prompts)
         self.text = _prompt(setup.task, options, found, self.examples[0])
+        self._shortlist = LocalShortlist(setup.task, setup.examples, options.shortlist, options.embedding)
         self.needs_prior_correction = options.match_prior is not False
         self.model = LocalModel(found, self.dtype, self.device, options.threads)
         in_torch = found.kind != "gguf" or choose_dtype("auto", self.device) == "bfloat16"
@@ -160,7 +167,7 @@ class LocalTeacher:
         )
         self.price: Price = _price(setup.prices, on_gpu=self.device.type != "cpu")
         example_rows = [[(each.text, each.label) for each in prompt] for prompt in self.examples]
-        prompt_parts = (*self.text.key_parts, example_rows, options.max_text_tokens)
+        prompt_parts = (*self.text.key_parts, example_rows, options.max_text_tokens, *self._shortlist.key_parts)
         weights_hash = content_hash(found.path)
         self.key = content_key("local", PROMPT_VERSION, weights_hash, self.task.key, prompt_parts, self.dtype)
         self.generation_key = content_key(self.key, GENERATION_VERSION, asdict(generation))
@@ -172,7 +179,9 @@ class LocalTeacher:
         """How it is asked, and whether its label bias is removed, in words."""
         way = "through its chat template" if isinstance(self.text, ChatPrompt) else "by a plain prompt"
         prior = PRIOR_WORDS[self._prior_correction] if self.needs_prior_correction else "not matched"
-        return f"{way}, {len(self.examples[0])} examples; label prior {prior} (prompt_format, match_prior)"
+        asked = f"{way}, {len(self.examples[0])} examples; label prior {prior} (prompt_format, match_prior)"
+        size = self._shortlist.size
+        return f"{asked}; the {size} labels most similar to a text (shortlist)" if size else asked
 
     @property
     def _prior_correction(self) -> PriorCorrection:
@@ -193,6 +202,7 @@ class LocalTeacher:
             "asked": self._asked,
             "prompts": len(self.examples),
             "max_text_tokens": self.options.max_text_tokens,
+            **self._shortlist.facts,
             "writes_with": f"{self._generator.settings.runtime}, {self._generator.settings.slots} texts at once",
         }
         if "_scorers" in self.__dict__:
@@ -213,13 +223,12 @@ class LocalTeacher:
     def max_usage(self, texts: Sequence[str]) -> Usage:
         """Seconds `answer(texts)` can take; the first call loads the model and times it on the prompt."""
         with self.model.lock:
-            return Usage(seconds=self._bound_s(self._tokens.texts(texts)))
+            return Usage(seconds=self._bound_s(self._count_tokens(texts)))
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
         """Seconds by the speed measured on the prompt: full batches are faster, a busy machine is slower."""
         with self.model.lock:
-            encoded = self._tokens.texts(texts)
-            seconds = self._seconds_per_token * self._n_tokens(encoded) * len(self._scorers)
+            seconds = self._seconds_per_token * self._count_tokens(texts) * len(self._scorers)
         return UsageEstimate(Usage(seconds=seconds / 3), Usage(seconds=seconds * 2))
 
     def answer(self, texts: Sequence[str]) -> Reply:
@@ -234,11 +243,12 @@ class LocalTeacher:
         with self.model.lock:
             encoded = self._tokens.texts(texts)
             started = time.perf_counter()
+            among = self._shortlist.columns(texts)
             total = np.zeros((len(texts), self.task.n_labels))
             try:
                 with torch_threads(self.model.count_threads()):
                     for scorer in self._scorers:
-                        total += self._label_scores(scorer.score(encoded))
+                        total += self._label_scores(scorer.score(encoded, among))
             except (RuntimeError, MemoryError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise TeacherError(
@@ -248,7 +258,7 @@ class LocalTeacher:
             seconds = time.perf_counter() - started
             self._busy_s += seconds
             self._counts["texts"] += len(texts)
-            self._counts["tokens"] += self._n_tokens(encoded)
+            self._counts["tokens"] += self._scorers[0].count_tokens(encoded, among)
             self._counts["truncated"] += sum(map(self._tokens.is_cut, encoded))
             usage = Usage(seconds=seconds + self.model.unpaid_s)
             self.model.unpaid_s = 0.0
@@ -258,7 +268,7 @@ class LocalTeacher:
     def _label_scores(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, K) log-probabilities of labels; in a multi-label task those of yes against no, from (N, 2 K) scores."""
         if not self.text.multi_label:
-            return scores
+            return self._shortlist.fill(scores)
         yes, no = scores[:, 0::2], scores[:, 1::2]
         return np.asarray(yes - np.logaddexp(yes, no))
 
@@ -321,18 +331,18 @@ class LocalTeacher:
                 'Fetch or copy them again; if they are whole, write dtype = "float32" under [teacher].',
             )
         self.model.unpaid_s += time.perf_counter() - started
-        return seconds * len(scorers) / self._n_tokens(sample)
+        return seconds * len(scorers) / scorers[0].count_tokens(sample)
 
-    def _bound_s(self, encoded: Sequence[Sequence[int]]) -> float:
+    def _bound_s(self, n_tokens: int) -> float:
         per_token = self._seconds_per_token
         if self._counts["tokens"]:
             # Other processes may have slowed the probe; every later call would then hold too much.
             per_token = min(per_token, self._busy_s / self._counts["tokens"])
-        return self.model.unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * self._n_tokens(encoded)
+        return self.model.unpaid_s + TIME_BOUND_EXTRA_S + TIME_BOUND_FACTOR * per_token * n_tokens
 
-    def _n_tokens(self, encoded: Sequence[Sequence[int]]) -> int:
+    def _count_tokens(self, texts: Sequence[str]) -> int:
         """Tokens computed to score the texts with one prompt."""
-        return sum(map(len, encoded)) + len(encoded) * self._scorers[0].tokens_per_text
+        return self._scorers[0].count_tokens(self._tokens.texts(texts), self._shortlist.columns(texts))
 
 
 def _prompt(

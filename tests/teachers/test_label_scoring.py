@@ -52,6 +52,22 @@ def test_scores_are_those_of_a_plain_forward_pass(
     np.testing.assert_allclose(scores, expected, atol=2e-4)
 
 
+AMONG = [(0, 3), (4,), (2, 1), (3,), (1, 4, 0)]
+
+
+@pytest.mark.parametrize("pass_tokens", [8, 1000])
+def test_some_labels_of_a_text_are_scored_as_among_all(tiny_causal: Callable[..., Any], pass_tokens: int) -> None:
+    scorer = LabelScorer(tiny_causal(), PROMPT, SHARED, pass_tokens)
+    full, some = scorer.score(TEXTS), scorer.score(TEXTS, AMONG)
+    for row, columns in enumerate(AMONG):
+        left_out = [column for column in range(len(SHARED)) if column not in columns]
+        np.testing.assert_allclose(some[row, list(columns)], full[row, list(columns)], atol=1e-4)
+        assert (some[row, left_out] == -np.inf).all()
+    assert scorer.count_tokens(TEXTS, AMONG) < scorer.count_tokens(TEXTS)
+    everything = [tuple(range(len(SHARED)))] * len(TEXTS)
+    assert scorer.count_tokens(TEXTS, everything) == scorer.count_tokens(TEXTS)
+
+
 @pytest.mark.parametrize("kind", ["bloom", "gptj"])
 def test_a_model_whose_attention_cannot_be_replaced_is_refused(tiny_causal: Callable[..., Any], kind: str) -> None:
     model = tiny_causal(kind, n_layer=2, n_head=4, n_embd=32, rotary_dim=4)
