@@ -8,6 +8,7 @@ The ways of asking about the same BANKING77 test texts, without an example:
 - `codes`: the same with numbers of two digits for the names, which share their first digits;
 - `names, first m by similarity`: as `names`, and only the m labels are scored whose names are most similar to the text
   (TF-IDF, or potion-8m where it was fetched). Their scores are those of `names`, so nothing is computed for it here;
+- `shortlist of 20`: so asked, with the option of that name; what is not scored gets the lowest score less 6;
 - `+ similarity`: the scores plus those of the similarity, each standardised over the labels, with equal weight.
 
 Tokens a text are what a text costs beyond the prompt; a token costs about the same in each way. Label priors are
@@ -36,48 +37,55 @@ from potstill.teachers.shortlist import ShortlistIndex, split_label_name
 
 RESULTS = Path(__file__).parent / "results" / "many_labels.json"
 SIZES = (5, 10, 20)
+SPACES = ("tfidf", "potion-8m")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One way of asking: (N, K) scores, and what a text cost."""
+    """One way of asking: (N, K) scores, what a text cost, and the commit; `cpu_seconds` are the processor's."""
 
     scores: np.ndarray
     tokens_per_text: float
     label_tokens: int
     prompt_tokens: int
     seconds: float
+    cpu_seconds: float = 0.0
+    commit: str = ""
 
 
 def ask(teacher: LocalTeacher, texts: list[str]) -> Asked:
     """Ask about all texts."""
     teacher.max_usage(texts[:1])
-    started, size, rows = time.perf_counter(), teacher.batch_size, []
+    started, began, size, rows = time.perf_counter(), time.process_time(), teacher.batch_size, []
     for at in range(0, len(texts), size):
         rows += [answer.scores for answer in teacher.answer(texts[at : at + size]).answers]
         print(f"{len(rows)}/{len(texts)}", flush=True)
     tokens = teacher._counts["tokens"] / teacher._counts["texts"]
     scorer = teacher._scorers[0]
-    return Asked(
-        np.array(rows), tokens, scorer.tokens_per_text, len(scorer.prompt), round(time.perf_counter() - started, 1)
-    )
+    seconds = round(time.perf_counter() - started, 1), round(time.process_time() - began, 1)
+    return Asked(np.array(rows), tokens, scorer.tokens_per_text, len(scorer.prompt), *seconds, commit())
 
 
 def ways(labels: list[str], model: str, threads: int) -> dict[str, LocalTeacher]:
     """A teacher for each way of asking."""
-    options = {"threads": threads, "prompt_format": "chat", "batch_size": 16}
+    options = {"threads": threads, "prompt_format": "chat", "batch_size": 16, "shortlist": 0}
     codes = {label: str(10 + at) for at, label in enumerate(labels)}
     described = Task(tuple(labels), descriptions={label: split_label_name(label) for label in labels})
     return {
         "names": open_teacher(TeacherSetup(Task(tuple(labels)), model, (), options)),
         "codes": open_teacher(TeacherSetup(described, model, (), {**options, "label_words": codes})),
+    } | {
+        f"shortlist of 20 by {space}": open_teacher(
+            TeacherSetup(Task(tuple(labels)), model, (), {**options, "shortlist": 20, "embedding": space})
+        )
+        for space in SPACES
     }
 
 
 def similarities(labels: list[str], texts: list[str]) -> dict[str, np.ndarray]:
     """Space -> (N, K) cosines of texts to label names."""
     found = {}
-    for space in ("tfidf", "potion-8m"):
+    for space in SPACES:
         try:
             index = ShortlistIndex(Task(tuple(labels)), (), space)
         except MissingWeights:
@@ -163,8 +171,10 @@ def main() -> None:
     lines = [
         "## 77 labels and a language model on this machine",
         "",
-        f"`python bench/many_labels.py`, commit {commit()}, {given.model}, {len(texts)} BANKING77 test texts, no "
-        "example; accuracy in %, standard error 4. Tokens a text are what it costs beyond the prompt, computed once.",
+        f"`python bench/many_labels.py`, commits {', '.join(sorted({each.commit for each in asked.values()}))}, "
+        f"{given.model}, {len(texts)} BANKING77 test texts, no example; accuracy in %, standard error 4. Tokens a text "
+        "are what it costs beyond the prompt, computed once. Rows of a shortlist were asked so; those of the first "
+        "labels are computed from the scores of all.",
         "",
         "| way | raw | prior matched | tokens a text |",
         "| --- | ---: | ---: | ---: |",
