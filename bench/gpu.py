@@ -13,7 +13,7 @@ in `--out` when it is done, and the same command goes on with the first that is 
 - *train*: `encoder:WEIGHTS` on BANKING77, 10 texts a class. Parity is of the trained network's logits on both devices.
 - *write*: greedy tokens through transformers, several replies at once, in the default format; parity is of the first
   tokens in float32. llama.cpp writes as well: on the GPU if this build of it has one, else on the CPU; the table says
-  which. `local:` itself writes through llama.cpp on the CPU.
+  which. `local:` itself writes labelled texts on the GPU, and JSON through llama.cpp on the CPU.
 
 Asserts nothing. Figures of the CPU are those of this machine, with all its cores.
 """

@@ -375,8 +375,14 @@ def open_by_task(setup: TeacherSetup) -> Teacher:
         return open_teacher(setup)
     options = read_options(LocalOptions, "teacher 'local'", setup.options)
     found = weights.find_weights(setup.model or DEFAULT_MODEL)
-    if options.generation_prompt == "label":
-        raise BadSpec('generation_prompt = "label" is about labels, and this task has none.', "Leave it out.")
+    if options.generation_prompt == "label" or options.shortlist not in ("auto", 0):
+        name = "shortlist" if options.generation_prompt != "label" else 'generation_prompt = "label"'
+        raise BadSpec(f"{name} is about labels, and this task has none.", "Leave it out.")
+    if options.generation_runtime == "torch":
+        raise BadSpec(
+            "Entities and answers are written by llama.cpp alone.",
+            'Leave generation_runtime out, or write generation_runtime = "llama.cpp".',
+        )
     generation = options.generation_settings()
     settings = LocalFormSettings(generation.slots, options.threads, options.shots, generation)
     return LocalFormTeacher(f"local:{setup.model or DEFAULT_MODEL}", setup, settings, found, _price(setup.prices))

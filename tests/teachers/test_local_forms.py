@@ -89,6 +89,17 @@ class TestFreeTextContract(FreeTextTeacherContract):
         return opened(self.weights, examples, task)
 
 
+def test_pytorch_does_not_answer_in_words_and_the_option_is_refused(smollm2: Path) -> None:
+    with pytest.raises(BadSpec, match=r"llama\.cpp") as caught:
+        opened(smollm2, generation_runtime="torch")
+    assert "generation_runtime" in caught.value.hint
+
+
+def test_a_shortlist_of_labels_is_refused(smollm2: Path) -> None:
+    with pytest.raises(BadSpec, match="shortlist is about labels"):
+        opened(smollm2, shortlist=5)
+
+
 def test_several_texts_are_asked_at_once_by_the_schema_and_a_cut_reply_is_no_answer(
     smollm2: Path, stand_in: StandIn
 ) -> None:
