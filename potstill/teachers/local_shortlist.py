@@ -49,7 +49,8 @@ class LocalShortlist:
             asked = 0
         size = (AUTO_SIZE if task.n_labels > MANY_LABELS else 0) if asked == "auto" else asked
         self.size = size if size < task.n_labels else 0
-        self._index = ShortlistIndex(task, examples, embedding) if self.size else None
+        known = [each for each in examples if each.label in task.labels]
+        self._index = ShortlistIndex(task, known, embedding) if self.size else None
 
     @property
     def key_parts(self) -> tuple[object, ...]:

@@ -123,7 +123,7 @@ def test_a_local_teacher_scores_on_a_gpu_as_on_a_cpu(weights: dict[str, str], wo
     with pretended_gpu():
         on_gpu = open_on("cuda")
         found = scores(on_gpu)
-        assert isinstance(next(on_gpu._model.model.parameters()), Away)
+        assert isinstance(next(on_gpu.model.lm.model.parameters()), Away)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert on_gpu.key == on_cpu.key
     assert "GPU" in on_gpu.price.source
