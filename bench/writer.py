@@ -322,7 +322,7 @@ def page(stored: dict[str, Any]) -> str:
         "gold texts: mostly labels that it gets wrong. Label right: of the passed texts, by an arbiter (MiniLM, "
         f"logistic regression on all gold) that is right on {stored['arbiter_accuracy']:.1%} of the test texts; "
         "standard error 6 to 8 points. The last three columns are for each text that passed; a check's seconds are its "
-        "own, beside those of writing.",
+        "own, beside those of writing. Rows of other commits were measured at another time, beside other work.",
         "",
         table(head, body),
     ]
