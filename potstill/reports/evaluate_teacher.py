@@ -79,7 +79,8 @@ def _ask(
     thresholds = LabelThresholds()
     with run.ledger.reserve("all but the evaluation", run.ledger.free - run.ledger.limit // EVALUATION_BUDGET_DIVISOR):
         for text in texts[: N_SINGLE_CALLS if teacher.batch_size > 1 else 0]:
-            run.ask(teacher, [text], purpose="measure")
+            if "unasked" in run.ask(teacher, [text], purpose="measure").states:
+                break  # each further text would say once more that the money has ended
         answers = run.ask(teacher, texts, purpose="measure")
         # When the money ends, calls are in flight: the texts without one are anywhere, not only at the end.
         probs[asked[answers.answered]] = calibration.apply(answers.scores[answers.answered])
