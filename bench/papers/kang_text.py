@@ -244,7 +244,7 @@ def page(rows: Sequence[WordsRow]) -> str:
     failed = [f"- Failed: {row.start}, {row.arm}, seed {row.seed}: {row.reason}" for row in rows if row.state != "done"]
     commits = ", ".join(sorted({f"`{row.commit}`" for row in done}))
     about = (
-        f"`{COMMAND}`, commit {commits or 'none'}. Entity F1 (micro) in % on the 2,813 test sentences, mean over seeds; "
+        f"`{COMMAND}`, commit {commits or 'none'}. Entity F1 in % on the 2,813 test sentences, mean over seeds; "
         f"the marks of a sentence cost the paper's ${PRICE}. {VALIDATION} sentences of the start validate. Seconds are "
         "this machine's, shared with other work, for all training and the teacher's marks; dollars are theirs by two "
         "prices of an hour. **People are a simulation**; the models are real. ± is a 95 % t-interval over seeds."
