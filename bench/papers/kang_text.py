@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -136,9 +136,8 @@ def measure(cell: WordsRow, options: argparse.Namespace) -> WordsRow:
     pool = draw_pool(options.data / DATA, cell, bought)
     task = Task(pool.labels, name=DATA, kind="text2text", output=Output("entities"))
     folder = options.out / "-".join(map(str, cell.key)).replace(" ", "-").replace(":", "-").strip("-")
-    with Run.open(folder, spec_for(cell), task, pool) as run:
-        student = recipe_kind(run.spec.procedure.kind)(run)
-        assert isinstance(student, EntityStudent)
+    with Run.open(folder, spec_for(cell), task, cast(Any, pool)) as run:
+        student = cast(EntityStudent, recipe_kind(run.spec.procedure.kind)(run))
         test = pool.subset("test")
         found = evaluate_entities(run, student, test, "test")
         spent = sum(call.usage.seconds for call in run.store.calls() if call.state == "settled")
