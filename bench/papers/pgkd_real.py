@@ -4,10 +4,10 @@
 
 No simulation: a language model on this machine writes every text, or labels real ones. 1,000 gold texts, 800 to learn
 and 200 to validate, as in the paper; errors are those of cross-validation students, since a fine-tuned student hardly
-errs on what it learnt. An arbiter trained on all labels of the data set says how often the written labels are right.
-Every cell (set, arm, seed) is a run of its own and is stored when it ends: the same command goes on where it stopped,
-inside a cell too. A cell that fails is stored with its reason and run again next time. Does not cover other teachers
-than local ones: their time would not be comparable.
+errs on what it learnt; with `--quick-folds` they learn a head on frozen weights, in seconds. An arbiter trained on all
+labels of the data set says how often the written labels are right. Every cell (set, arm, seed) is a run of its own and
+is stored when it ends: the same command goes on where it stopped, inside a cell too. A cell that fails is stored with
+its reason and run again next time. Does not cover other teachers than local ones: their time would not be comparable.
 """
 
 from __future__ import annotations
@@ -172,6 +172,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--texts", type=int, default=32, help="asked for in each round")
     parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--quick-folds", action="store_true", help="students of the folds are not fine-tuned")
     parser.add_argument("--test", type=int, default=1500)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-pgkd-real"), help="the folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -187,7 +188,8 @@ def asked_of(options: argparse.Namespace, arm: str) -> dict[str, str]:
         asked |= {"teacher": " ".join([options.teacher, *options.teacher_option])}
     if arm not in ("base", "sparse base"):
         asked |= {"rounds": str(options.rounds), "texts": str(options.texts)}
-    return asked | ({"folds": str(options.folds)} if ARMS[arm]["name"] == "pgkd" else {})
+    folds = f"{options.folds}{', quick' * options.quick_folds}"
+    return asked | ({"folds": folds} if ARMS[arm]["name"] == "pgkd" else {})
 
 
 def cell(name: str, arm: str, seed: int, options: argparse.Namespace, rows: Sequence[CellRow]) -> CellRow:
@@ -262,6 +264,7 @@ def spec_for(arm: str, seed: int, options: argparse.Namespace) -> Spec:
     procedure = dict(ARMS[arm])
     if procedure["name"] == "pgkd":
         rounds = {"rounds": options.rounds, "texts_per_round": options.texts, "cv_folds": options.folds}
+        rounds |= {"cv_quick": True} if options.quick_folds else {}
         procedure = {**rounds, **procedure}
     if procedure["name"] == "labelling":
         procedure = {"name": "kd"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from potstill.data.task import JsonObject
 from potstill.errors import BadSpec
@@ -34,6 +34,8 @@ from potstill.students.base import (
     TrainingData,
 )
 from potstill.students.distill_embeddings import load_token_embeddings
+from potstill.students.label_head import label_weights, name_evidence
+from potstill.students.label_names import label_texts
 from potstill.students.linear import select_c
 from potstill.students.logistic_regression import SolverOptions, fit_regression, to_csr
 from potstill.students.saved_student import SavedStudent
@@ -42,6 +44,9 @@ from potstill.students.static_training import FeatureBatch, StaticClassifier, St
 from potstill.students.training_data import check_training_data, hash_split, probabilities, sort_by_content
 
 C_GRID = (10.0, 30.0, 100.0, 300.0)
+# With few rows the label names are rows, too, and the first regression is pulled to them, if they fit the rows by so
+# many standard deviations (`label_head.name_evidence`). Chosen on validation texts of five data sets (docs/log.md).
+MAX_ROWS_PER_LABEL_FOR_NAMES, MIN_NAME_EVIDENCE, ANCHOR_SCALE, NAMED_C = 50, 1.0, 10.0, 30.0
 MIN_ROWS_FOR_VALIDATION = 2_000  # with fewer, all are trained on, without early stopping
 CHUNK_SIZE = 4096  # texts embedded at once
 RECORD_FILE = "student.json"
@@ -53,6 +58,8 @@ class StaticOptions(Options):
 
     Attributes:
         c: inverse strength of the L2 penalty of the first regression; None selects one on held-out rows.
+        label_names: if there are few rows, add the label names and descriptions as rows and pull the first regression
+            to them, where they fit the rows better than chance.
         epochs: epochs of fine-tuning at most; 0 keeps the vectors as they are.
         lr: learning rate of the vectors.
         hidden_units: units of the hidden layer.
@@ -63,6 +70,7 @@ class StaticOptions(Options):
     """
 
     c: PositiveFloat | None = None
+    label_names: StrictBool = True
     epochs: Annotated[int, Field(strict=True, ge=0)] = 25
     lr: PositiveFloat = 1e-2
     hidden_units: PositiveInt = 512
@@ -80,6 +88,7 @@ class SavedStatic(SavedStudent):
     c: float
     vectorizer: VectorizerConfig
     unknown: float = 0.0
+    label_name_rows: int = 0
 
 
 class StaticStudent(Student):
@@ -95,22 +104,28 @@ class StaticStudent(Student):
     capabilities = StudentCapabilities(
         task_kinds=ALL_TASK_KINDS, vectors=True, pretrained=True, quick_options={"epochs": 0}
     )
+    revision = 2  # few rows: the label names are rows, and the first regression is pulled to them
 
     def __init__(self, config: StudentConfig) -> None:
         self.options = read_options(StaticOptions, "student 'static'", config.options)
         check_device(self.options.device)
         self.labels = tuple(config.labels)
         self.weights = config.weights or ("potion-8m" if cached_path("potion-8m") is not None else "minilm")
+        self.descriptions = dict(config.descriptions)
         self.kind = config.kind
         self.c = self.options.c or 0.0
-        self.unknown = 0.0
+        self.unknown, self.label_name_rows = 0.0, 0
         self._vectorizer: SubwordVectorizer | PairSubwordVectorizer | None = None
         self._classifier: StaticClassifier | None = None
 
     @property
     def metadata(self) -> JsonObject:
-        """`unknown`: share of the training texts that are mostly unknown subwords, if there are any."""
-        return {"unknown": self.unknown} if self.unknown else {}
+        """`unknown`: share of the training texts that are mostly unknown subwords; `label_name_rows`: see `FitInfo`.
+
+        Either is there only above zero.
+        """
+        facts: JsonObject = {"unknown": self.unknown, "label_name_rows": self.label_name_rows}
+        return {name: value for name, value in facts.items() if value}
 
     def check_requirements(self) -> None:
         """Check that the weights are on this machine."""
@@ -128,7 +143,16 @@ class StaticStudent(Student):
         classifier, features = self._untrained(data)
         inputs = _embed(features, classifier)
         solver = SolverOptions(deadline=deadline, multi=self.kind == "multi")
-        self.c = self.options.c or select_c(inputs, data, solver, C_GRID)
+        if (named := self._with_label_names(data, inputs, classifier)) is not None:
+            data, anchor = named
+            assert self._vectorizer is not None
+            features = self._vectorizer.transform(data.texts)
+            inputs = _embed(features, classifier)
+            solver = replace(solver, anchor_weights=anchor)
+            self.c = self.options.c or NAMED_C
+        else:
+            self.c = self.options.c or select_c(inputs, data, solver, C_GRID)
+        assert data.sample_weight is not None
         fine_tunes = _has_torch() and self.options.epochs > 0
         validation = np.zeros(len(data.texts), dtype=bool)
         if len(data.texts) >= MIN_ROWS_FOR_VALIDATION:
@@ -170,6 +194,37 @@ class StaticStudent(Student):
         features = self._vectorizer.transform(data.texts)
         self.unknown = features.unknown / len(data.texts)
         return classifier, features
+
+    def _with_label_names(
+        self, data: TrainingData, inputs: Floats, classifier: StaticClassifier
+    ) -> tuple[TrainingData, Floats] | None:
+        """The rows with the label names as further ones, and the (D, K) weights that the names give.
+
+        None if there are many rows, or noisy ones, or names that do not fit them: they may be mere codes.
+        """
+        self.label_name_rows = 0
+        n, k = data.targets.shape
+        names = label_texts(self.labels, self.descriptions)
+        noisy = data.noisy is not None and bool(data.noisy.any())
+        wanted = self.options.label_names and self.kind == "single" and bool(names.texts)
+        if not wanted or noisy or not n or n > MAX_ROWS_PER_LABEL_FOR_NAMES * k:
+            return None
+        assert data.sample_weight is not None
+        assert self._vectorizer is not None
+        targets = np.eye(k, dtype=np.float32)[list(names.columns)]
+        weights = label_weights(_embed(self._vectorizer.transform(names.texts), classifier), targets, ANCHOR_SCALE)
+        counted = data.sample_weight > 0
+        if name_evidence(inputs[counted] @ weights, data.targets[counted]) <= MIN_NAME_EVIDENCE:
+            return None
+        self.label_name_rows = len(names.texts)
+        more = replace(
+            data,
+            texts=[*data.texts, *names.texts],
+            targets=np.concatenate([data.targets, targets]),
+            sample_weight=np.concatenate([data.sample_weight, np.ones(len(targets), dtype=np.float32)]),
+            noisy=None,
+        )
+        return more, weights
 
     def _pretrained_classifier(self, init_from: Student | None) -> StaticClassifier:
         """Pretrained embeddings, or those of another student, and an empty head; sets the vectorizer."""
@@ -216,6 +271,7 @@ class StaticStudent(Student):
             c=self.c,
             vectorizer=self._vectorizer.config,
             unknown=self.unknown,
+            label_name_rows=self.label_name_rows,
         ).write(folder / RECORD_FILE)
         for name in CLASSIFIER_ARRAYS:
             array = getattr(classifier, name)
@@ -228,7 +284,7 @@ class StaticStudent(Student):
         record = SavedStatic.read(folder / RECORD_FILE)
         options = {**record.options.model_dump(), "device": portable_device(record.options.device)}
         student = cls(StudentConfig(record.labels, record.weights, options=options, kind=record.kind))
-        student.c, student.unknown = record.c, record.unknown
+        student.c, student.unknown, student.label_name_rows = record.c, record.unknown, record.label_name_rows
         vectorizer = PairSubwordVectorizer if record.kind == "pair" else SubwordVectorizer
         student._vectorizer = vectorizer.load(folder, record.vectorizer)
         arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in CLASSIFIER_ARRAYS}

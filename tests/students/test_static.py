@@ -167,3 +167,28 @@ def test_an_encoder_is_distilled_once_and_padding_of_its_tokenizer_does_not_leak
     assert np.array_equal(load_token_embeddings(find_weights(first), dims=8).embeddings, plain)
     assert cached_at == [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache").rglob("*.safetensors"))]
     assert len(cached_at) == 2
+
+
+NAMED = ("lost card", "exchange rate", "card arrival")
+NAMED_TEXTS = ["my card was stolen", "how many euros is a dollar", "when will the new card be here"]
+
+
+def test_label_names_that_fit_few_rows_are_learnt_and_mere_codes_are_not(potion: Path, tmp_path: Path) -> None:
+    """The names of the labels say more of a text than one example each."""
+    targets = np.eye(3, dtype=np.float32)
+    asked = ["where is my card, i lost it", "what rate do you take for pounds", "has my card arrived"]
+
+    def fitted(labels: tuple[str, ...], **options: bool) -> StaticStudent:
+        config = StudentConfig(labels, str(potion), options={"hidden_units": 8, **options})
+        return StaticStudent(config).fit(TrainingData(NAMED_TEXTS, targets))
+
+    named = fitted(NAMED)
+    assert named.metadata == {"label_name_rows": 3}
+    assert named.predict_proba(asked).argmax(axis=1).tolist() == [0, 1, 2]
+    named.save(tmp_path)
+    assert StaticStudent.load(tmp_path).metadata == named.metadata
+    off = fitted(NAMED, label_names=False)
+    assert off.metadata == {}
+    assert named.predict_proba(asked)[range(3), range(3)].min() > off.predict_proba(asked)[range(3), range(3)].min()
+    for codes in (("A1", "B2", "C3"), (*NAMED[1:], NAMED[0])):  # numbers of labels, and names that fit other texts
+        assert fitted(codes).metadata == {}

@@ -34,6 +34,7 @@ OPTIONS_OF_LABELS: Mapping[str, str] = {
     "agree": "compares labels",
     "soft_labels": "is about probabilities of labels",
     "noisy_labels": "is about probabilities of labels",
+    "cv_quick": "is about students of labels",
     "warm_start": "starts from the weights of a student of labels",
     "query_strategy": "labels texts of the pool",
     "source_schedule": "labels texts of the pool",

@@ -53,6 +53,8 @@ class PgkdOptions(Options):
             by the number of training texts of the label.
         cv_folds: errors are those of this many cross-validation students on texts they were not trained on; 0 takes
             the errors on the training texts, as the paper does.
+        cv_quick: these students are trained in seconds, under their kind's quick options: an encoder keeps its weights
+            and learns a head. For a student that is fine-tuned in minutes; its own errors are fewer than theirs.
         agree: the label of a generated text must be confirmed by the "teacher", which labels it again; by the
             "student", whose probability must be at least chance; by "pvi", at least the mean of the label's validation
             texts (see `passes_pvi`); or by "none".
@@ -81,6 +83,7 @@ class PgkdOptions(Options):
     roll_back: bool = False
     label_allocation: Literal["teacher", "error", "error_reduction"] = "teacher"
     cv_folds: int = Field(default=0, ge=0, le=50)
+    cv_quick: bool = False
     agree: Literal["none", "teacher", "student", "pvi"] = "none"
     soft_labels: bool = False
     noisy_labels: bool = False

@@ -31,7 +31,7 @@ from potstill.run.notes import (
     list_reasons,
 )
 from potstill.run.run import Run
-from potstill.run.spec import ComponentSpec
+from potstill.run.spec import ComponentSpec, quick_student
 from potstill.students.base import RowTrust, Student
 from potstill.teachers.base import Teacher
 from potstill.teachers.generation_quotas import prompt_texts
@@ -212,10 +212,10 @@ class RoundTrainer:
     def fit(self, rows: TrainingTexts, round: int, init_from: RoundStudent | None = None) -> RoundStudent:
         """Train the student on `rows`, from the weights of `init_from` with `warm_start`, and evaluate it."""
         start = init_from.student if init_from is not None and self.options.warm_start else None
-        student = self._learn(rows, start)
+        student = self._learn(rows, self.student, start)
         return RoundStudent(round, rows, student, self.run.evaluate(student, self.validation, f"round {round}"))
 
-    def _learn(self, rows: TrainingTexts, start: Student | None = None) -> Student:
+    def _learn(self, rows: TrainingTexts, student: ComponentSpec | None, start: Student | None = None) -> Student:
         noisy = rows.is_generated if self.options.noisy_labels and rows.is_generated.any() else None
         targets = rows.targets(self.run.task.n_labels)
         return self.run.learn(
@@ -223,7 +223,7 @@ class RoundTrainer:
             targets,
             trust=RowTrust(noisy=noisy),
             init_from=start,
-            student=self.student,
+            student=student,
             purpose=self.purpose,
         )
 
@@ -232,9 +232,12 @@ class RoundTrainer:
         texts, folds = current.train.texts, self.options.cv_folds
         if folds < 2:
             return current.student.predict_proba(texts)
+        named = self.student
+        if self.options.cv_quick:
+            named = quick_student(named or self.run.spec.student)
         probs = np.empty((len(texts), self.run.task.n_labels), dtype=np.float32)
         for train, held_out in fold_splits(random_folds(len(texts), folds, self.run.spec.seed)):
-            student = self._learn(current.train.select(train))
+            student = self._learn(current.train.select(train), named)
             probs[held_out] = student.predict_proba([texts[i] for i in held_out])
         return probs
 

@@ -12,9 +12,12 @@ from support.toy_data import LABELS, OpenRun, finished_rounds, notes, record_req
 
 from potstill.data.pool import Pool
 from potstill.data.task import GenerationRequest, LabelledText
+from potstill.procedures.pgkd import rounds as rounds_module
 from potstill.procedures.pgkd.recipe import pgkd
 from potstill.reports.finish_run import finish_run
 from potstill.run.notes import Evaluated, RoundsFinished
+from potstill.run.run import Run
+from potstill.run.spec import ComponentSpec
 from potstill.teachers.base import Teacher
 
 # --- the loop ----------------------------------------------------------------------------------------------
@@ -125,6 +128,26 @@ def test_a_request_shows_training_texts_alone_and_never_a_validation_or_test_tex
     assert any(text in shown for text in pool.subset("train").texts)
     for split in ("validation", "test"):
         assert not [text for text in pool.subset(split).texts if text in shown]  # type: ignore[arg-type]
+
+
+def test_quick_folds_train_the_students_of_the_folds_alone_in_another_way(
+    begin: OpenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ComponentSpec(name="linear", c=1.0)
+    monkeypatch.setattr(rounds_module, "quick_student", lambda student: quick)
+    learnt: list[tuple[int, Any]] = []
+    learn = Run.learn
+
+    def record(self: Run, texts: Any, targets: Any, **options: Any) -> Any:
+        learnt.append((len(texts), options["student"]))
+        return learn(self, texts, targets, **options)
+
+    monkeypatch.setattr(Run, "learn", record)
+    with begin(cv_folds=3, cv_quick=True, rounds=1) as run:
+        pgkd(run)
+    n_gold = learnt[0][0]
+    assert [student for n, student in learnt if n < n_gold] == [quick] * 3
+    assert [student for n, student in learnt if n >= n_gold] == [None, None]
 
 
 def test_a_request_has_the_report_and_up_to_sixteen_texts_of_each_kind(
