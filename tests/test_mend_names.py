@@ -14,7 +14,7 @@ from potstill import cli
 from potstill.api.table_options import FileOptions, TableOptions
 from potstill.registry import Options
 from potstill.run.spec import DataSpec, Spec, TaskSpec
-from potstill.study.spec import StudyDataSpec
+from potstill.study.spec_tables import StudyDataSpec
 from potstill.teachers.human_labels import PER_HOUR, PER_LABEL, HumanOptions
 from potstill.teachers.replay import ReplayOptions
 

@@ -11,7 +11,7 @@ from potstill.data.paths import as_path, as_path_or_none, folder_name, utf8_fold
 from potstill.reports.console import terminal_options
 
 if TYPE_CHECKING:
-    from potstill.data.task import JsonObject
+    from potstill.data.task import JsonObject, OutputForm
     from potstill.run import ProgressReporter
     from potstill.study.cell import Recipes
     from potstill.study.records import StudyResult
@@ -51,6 +51,8 @@ def compare(
 ) -> CompareResult:
     """Compare fine-tuning, prompting and distillation over model and label counts, on your data.
 
+    Of labels, of entities or of answers in words; prompting is for labels alone.
+
     Every cell of the grid is run once and stored: the same command resumes after an interruption, and an added seed,
     size or backbone runs only the new cells. Shows the quality of each cell beside its costs: labels, compute, latency,
     size. Writes compare.html, compare.json and cells.csv.
@@ -70,7 +72,7 @@ def compare(
     done = run_study(
         spec,
         folder,
-        study_recipes(spec.procedures),
+        study_recipes(spec.procedures, spec.form),
         StudyLimits(max_hours, bool(allow_leak), as_path_or_none(data)),
         reporter,
     )
@@ -80,20 +82,33 @@ def compare(
     return CompareResult(folder, done)
 
 
-def study_recipes(procedures: Iterable[str] = ()) -> Recipes:
+def study_recipes(procedures: Iterable[str] = (), form: OutputForm | None = None) -> Recipes:
     """The recipe of each procedure of the papers, and of the other `procedures`, which are names of recipes.
+
+    Args:
+        procedures: of the study.
+        form: of its answers; None for labels.
 
     Raises:
         UnknownName: no recipe has this name.
+        BadSpec: a recipe that cannot give answers of this form.
     """
+    from potstill.data.task import ANSWERS
+    from potstill.errors import BadSpec
     from potstill.procedures import finetune, kd, prompt, trained_teacher_kd
     from potstill.procedures.kinds import recipe_kind
 
     papers: Recipes = {
         "ft": finetune.RECIPE,
         "p": prompt.RECIPE,
-        "ft+kd": trained_teacher_kd.FT_KD,
+        "ft+kd": trained_teacher_kd.FT_KD if form is None else kd.RECIPE,
         "p+kd": trained_teacher_kd.P_KD,
         "llm+kd": kd.RECIPE,
     }
-    return {**papers, **{name: recipe_kind(name) for name in procedures if name not in papers}}
+    others = {name: recipe_kind(name) for name in procedures if name not in papers}
+    unable = next((name for name, recipe in others.items() if form is not None and form not in recipe.forms), None)
+    if form is not None and unable is not None:
+        raise BadSpec(
+            f"The procedure {unable!r} cannot do a study of {ANSWERS[form]}.", "Take ft, ft+kd or llm+kd instead."
+        )
+    return {**papers, **others}

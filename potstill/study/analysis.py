@@ -10,17 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.evaluation.metrics import Score, accuracy, macro_f1, mcc
+from potstill.evaluation.text2text.answer_metrics import METRIC_NAMES
+from potstill.study.form_gold import FormGold
 from potstill.study.records import Cell, CellCost, DatasetSummary, Footprint, StudyResult
 
 Floats = NDArray[np.float64]
+Predictions = tuple[int, ...] | tuple[str, ...]
 DRAWS = 1000
 SLOW_DRAWS = 200  # for metrics that are not a mean over texts
 ROUNDING = 1e-9  # tolerance, so that 0.80 is within 0.01 of 0.81
+METRIC_TITLES: Mapping[str, str] = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "mcc": "Matthews correlation",
+    "entity_f1": "entity F1",
+    **{str(name): title for name, title in METRIC_NAMES.items()},
+}
 METRICS = {"accuracy": accuracy, "macro_f1": macro_f1, "mcc": mcc}
 
 
@@ -77,14 +88,14 @@ class _Resamples:
 
     Attributes:
         metric: (gold, predictions, weights of the texts) -> score.
-        gold: (N,) label columns.
+        gold: (N,) label columns, or entities or answers in words.
         texts: (D, N) how often each text is drawn.
         seeds: (D, S) which seeds are drawn, by their position in the study.
         half: (N,) the half of the test texts that a text is in.
     """
 
     metric: str
-    gold: NDArray[np.int64]
+    gold: NDArray[np.int64] | FormGold
     texts: Floats
     seeds: NDArray[np.int64]
     half: NDArray[np.int64]
@@ -92,27 +103,35 @@ class _Resamples:
     @classmethod
     def draw(cls, study: StudyResult, data: str, seed: int) -> _Resamples:
         summary = study.data[data]
-        n, n_draws = len(summary.gold), DRAWS if summary.metric == "accuracy" else SLOW_DRAWS
+        is_sum = summary.metric == "accuracy" or summary.form is not None
+        n, n_draws = len(summary.gold), DRAWS if is_sum else SLOW_DRAWS
         rng = np.random.default_rng(seed)
         texts = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(n_draws)])
         seeds = rng.integers(0, len(study.seeds), (n_draws, len(study.seeds)))
         half = np.random.default_rng(seed + 1).permutation(n) % 2
         return cls(summary.metric, summary.gold, texts.astype(np.float64), seeds, half)
 
-    def scores(self, predictions: NDArray[np.int64]) -> Floats:
-        """(D,) the score of (N,) predictions on each draw of the texts."""
+    def scores(self, given: Predictions) -> Floats:
+        """(D,) the score of N predictions on each draw of the texts."""
+        if isinstance(self.gold, FormGold):
+            return self.gold.summed_score(self.texts @ self.gold.counts(cast(Sequence[str], given)))
+        predictions = np.array(given)
         if self.metric == "accuracy":
             return np.asarray(self.texts @ (predictions == self.gold).astype(np.float64) / len(self.gold))
         return np.array([METRICS[self.metric](self.gold, predictions, weights) for weights in self.texts])
 
-    def score(self, predictions: NDArray[np.int64], half: int | None = None) -> float:
+    def score(self, given: Predictions, half: int | None = None) -> float:
         """The score on all texts, or on one half of them."""
         rows = np.full(len(self.gold), True) if half is None else self.half == half
+        if isinstance(self.gold, FormGold):
+            counts = self.gold.counts(cast(Sequence[str], given))[rows]
+            return float(self.gold.summed_score(counts.sum(axis=0)[None])[0])
+        predictions = np.array(given)
         return float(METRICS[self.metric](self.gold[rows], predictions[rows], np.ones(int(rows.sum()))))
 
 
 def _point_score(study: StudyResult, point: GridPoint, cells: Sequence[Cell], resamples: _Resamples) -> PointScore:
-    predictions = [np.array(study.results[cell].predictions) for cell in cells]
+    predictions = [study.results[cell].predictions for cell in cells]
     positions = {each: i for i, each in enumerate(study.seeds)}
     values = np.stack([resamples.scores(each) for each in predictions], axis=1)
     draws = _mean_over_seeds(values, [positions.get(cell.seed, 0) for cell in cells], resamples.seeds)
@@ -272,4 +291,4 @@ def smallest_near_best(
 
 def metric_name(data: DatasetSummary) -> str:
     """The metric, as it is shown."""
-    return {"accuracy": "accuracy", "macro_f1": "macro F1", "mcc": "Matthews correlation"}[data.metric]
+    return METRIC_TITLES[data.metric]

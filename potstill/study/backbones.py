@@ -18,7 +18,8 @@ from potstill.students import FINE_TUNED_STUDENTS, HEADED_LM_STUDENT, LANGUAGE_M
 from potstill.students import REGISTRY as STUDENTS
 from potstill.students.kinds import student_kind
 from potstill.study.records import procedure_title
-from potstill.study.spec import PROCEDURES, BackboneSpec, Procedure, StudySpec
+from potstill.study.spec import StudySpec
+from potstill.study.spec_tables import PROCEDURES, BackboneSpec, Procedure
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,11 @@ def _students(spec: BackboneSpec, prompt_options: Mapping[str, object]) -> Backb
     """The backbone without its procedures."""
     kind, _, weights = (spec.student or (spec.name if spec.name in STUDENTS else "")).partition(":")
     weights = weights or spec.name
+    if kind in STUDENTS and "text2text" in student_kind(kind).capabilities.task_kinds:
+        raise BadSpec(
+            f"The backbone {spec.name!r} is a student of the kind {kind!r}, which gives no labels.",
+            'Take another for it, or say the form of the answers under the data sets, such as form = "entities".',
+        )
     if kind in STUDENTS and not student_kind(kind).capabilities.pretrained:
         student = ComponentSpec(name=kind, **spec.options)
         return Backbone(spec.name, student, None, (), spec.alternatives)
@@ -144,7 +150,7 @@ def _students(spec: BackboneSpec, prompt_options: Mapping[str, object]) -> Backb
         prompted = ComponentSpec(name=f"{LANGUAGE_MODEL_STUDENT}:{weights}", **prompt_options)
     elif kind == LANGUAGE_MODEL_STUDENT:
         raise _cannot(spec.name, "p", _supported(finetuned, prompted))
-    return Backbone(spec.name, finetuned, prompted, (), spec.alternatives, _n_bytes(found))
+    return Backbone(spec.name, finetuned, prompted, (), spec.alternatives, n_bytes(found))
 
 
 def has_language_head(found: Weights) -> bool:
@@ -161,7 +167,8 @@ def _supported(finetuned: ComponentSpec | None, prompted: ComponentSpec | None) 
     return tuple(each for each in PROCEDURES if (prompted if each == "p" else finetuned) is not None)
 
 
-def _n_bytes(found: Weights) -> int:
+def n_bytes(found: Weights) -> int:
+    """Bytes of weights, by which teachers are ranked."""
     if found.path.is_file():
         return found.path.stat().st_size * (4 if found.kind == "gguf" else 1)  # quantised: ranked by its parameters
     return sum(file.stat().st_size for file in found.path.glob("*.safetensors"))

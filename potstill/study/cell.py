@@ -5,9 +5,9 @@ The cost of a cell is reported as if it were alone: its teacher's time counts ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,17 @@ from potstill.run.few_shot import select_examples
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, trained_teacher
 from potstill.students import BASELINE_STUDENT
-from potstill.students.base import Student
+from potstill.students.base import Student, TrainedModel
 from potstill.students.kinds import revision
 from potstill.study.backbones import Backbone, StudyBackbones
 from potstill.study.dataset import StudyDataset
 from potstill.study.records import Cell, CellResult, CellScores, CellUsage
-from potstill.study.spec import PROCEDURES, Procedure, StudySpec, is_distilled
+from potstill.study.spec import StudySpec, is_distilled
+from potstill.study.spec_tables import PROCEDURES, Procedure
 from potstill.study.zero_shot import zero_shot_labels
 from potstill.teachers.base import Teacher
 
+ModelT_co = TypeVar("ModelT_co", bound=TrainedModel, covariant=True)
 VERSION = 2  # raised when a cell would have another result
 BIAS_TEXTS = 200  # unlabelled texts that a language model's label bias is estimated on
 NO_USAGE = CellUsage()
@@ -88,11 +90,11 @@ class CellContext:
 
 
 @dataclass(frozen=True)
-class TrainedAlternative:
+class TrainedAlternative(Generic[ModelT_co]):
     """A student that was trained with one of a backbone's alternative option tables, and the run it was trained in."""
 
     run: Run
-    student: Student
+    student: ModelT_co
     options: Mapping[str, object]
 
 
@@ -119,7 +121,7 @@ def cell_key(cell: Cell, study: StudySpec, backbones: StudyBackbones, pool: str)
         elif is_distilled(cell.procedure):
             procedure = cell.procedure
             teacher = backbones.teacher(procedure)
-            named = study.teacher if teacher is None else _as_teacher(teacher, procedure)
+            named = study.teacher if teacher is None else as_teacher(teacher, procedure)
             parts += [named and named.model_dump(), study.kd.temperature, study.kd.train_on_gold]
             kinds += [] if named is None or teacher is None else [named.model.partition(":")[0]]
     if study.kd.shots and cell.procedure in ("llm+kd", "few-llm"):
@@ -159,7 +161,7 @@ def _procedure(procedure: Procedure, backbone: Backbone, context: CellContext) -
     shared = NO_USAGE
     trained = context.backbones.teacher(procedure)
     if trained is not None:
-        teacher = _as_teacher(trained, procedure)
+        teacher = as_teacher(trained, procedure)
         options = {"temperature": context.study.kd.temperature, "train_on_gold": context.study.kd.train_on_gold}
     elif is_distilled(procedure):
         options = {"shots": context.study.kd.shots}
@@ -174,17 +176,17 @@ def _procedure(procedure: Procedure, backbone: Backbone, context: CellContext) -
         alternatives.append(TrainedAlternative(run, recipe(run), alternative))
     own_answers = procedure == "llm+kd" and context.study.kd.shots > 0
     if own_answers or procedure not in PROCEDURES:
-        shared = CellUsage(llm_usd=_answers_usd(context.run))
+        shared = CellUsage(llm_usd=answers_usd(context.run))
     asked = teacher if trained is not None or own_answers else None
     return _select(context, alternatives, shared, "" if asked is None else asked.name)
 
 
-def _answers_usd(run: Run) -> float:
+def answers_usd(run: Run) -> float:
     """What teachers were paid in this run; the answers of LLM + KD are copied into it and not counted."""
     return micros_to_usd(sum(call.charged for call in run.store.calls() if call.category != "compute"))
 
 
-def _as_teacher(backbone: Backbone, procedure: Procedure) -> ComponentSpec:
+def as_teacher(backbone: Backbone, procedure: Procedure) -> ComponentSpec:
     """The backbone as the teacher of a procedure: the model of its own FT or P cell."""
     student = backbone.prompted if procedure == "p+kd" else backbone.finetuned
     assert student is not None
@@ -193,7 +195,7 @@ def _as_teacher(backbone: Backbone, procedure: Procedure) -> ComponentSpec:
 
 def _select(
     context: CellContext,
-    alternatives: Sequence[TrainedAlternative],
+    alternatives: Sequence[TrainedAlternative[Student]],
     shared: CellUsage = NO_USAGE,
     trained: str = "",
 ) -> tuple[CellResult, Student]:
@@ -212,15 +214,22 @@ def _select(
             alternatives,
             key=lambda each: accuracy(validation.gold, each.student.predict_logits(validation.texts).argmax(axis=1)),
         )
-    keys = {key for each in alternatives for key in each.run.student_keys}
-    own_keys = {each.run.student_key(each.student) for each in alternatives}
-    seconds = {key: record.seconds for key, record in context.run.learn_records(keys).items()}
-    teacher_s = sum(took for key, took in seconds.items() if key not in own_keys)
-    teacher_s += shared.seconds + (_answering_seconds(context.run, trained) if trained else 0.0)
+    usage = training_usage(context.run, alternatives, shared, trained)
     predictions = best.student.predict_logits(context.dataset.pool.subset("test").texts).argmax(axis=1)
-    usage = CellUsage(sum(seconds[key] for key in own_keys) + teacher_s, teacher_s, shared.llm_usd)
     options = best.options if len(alternatives) > 1 else {}
     return _evaluate(context, predictions, usage, options), best.student
+
+
+def training_usage(
+    run: Run, alternatives: Sequence[TrainedAlternative[TrainedModel]], shared: CellUsage, trained: str
+) -> CellUsage:
+    """What training all alternatives used; see `_select`."""
+    keys = {key for each in alternatives for key in each.run.student_keys}
+    own_keys = {each.run.student_key(each.student) for each in alternatives}
+    seconds = {key: record.seconds for key, record in run.learn_records(keys).items()}
+    teacher_s = sum(took for key, took in seconds.items() if key not in own_keys)
+    teacher_s += shared.seconds + (_answering_seconds(run, trained) if trained else 0.0)
+    return CellUsage(sum(seconds[key] for key in own_keys) + teacher_s, teacher_s, shared.llm_usd)
 
 
 def _calls_to(run: Run, teacher: str) -> list[CallRecord]:
@@ -308,10 +317,16 @@ def _share_llm_answers(context: CellContext) -> CellUsage:
     Returns:
         The usage of these answers alone.
     """
-    teacher, base_run = _open_llm(context), context.base_run
+    teacher = _open_llm(context)
     texts = [*context.run.pool.subset("train").texts, *context.dataset.pool.subset("pool").texts]
+    return share_answers(context, teacher, texts, lambda: _ask(context, teacher, texts))
+
+
+def share_answers(context: CellContext, teacher: Teacher, texts: Sequence[str], ask: Callable[[], object]) -> CellUsage:
+    """Buy a teacher's answers by `ask` in the run without gold, and copy them to the subset's run; their usage."""
+    base_run = context.base_run
     before = base_run.store.committed()
-    _ask(context, teacher, texts)
+    ask()
     context.run.ledger.limit -= base_run.store.committed() - before  # both runs share what is left
     base_run.copy_answers(teacher, texts, context.run)
     calls = _calls_to(base_run, teacher.name)

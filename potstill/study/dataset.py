@@ -7,6 +7,8 @@ alternatives to select from. A validation split of the source is labelled text l
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,14 +16,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.data.entities.columns import holds_entities
 from potstill.data.near_duplicates import hash_texts, normalise
 from potstill.data.paths import as_path
 from potstill.data.pool import Pool, PoolOptions, build_pool
+from potstill.data.pool.report import PoolReport
+from potstill.data.pool.source_tables import read_tables
 from potstill.data.pool.splits import balanced_sample
 from potstill.data.task import Task
 from potstill.errors import BadData, MissingWeights, sentence_with_keys, unknown_name, with_keys
 from potstill.models.downloads.fetch import DOWNLOADS, cache_folder, cached_path
-from potstill.study.spec import StudyDataSpec, StudySpec, SubsetSize
+from potstill.study.spec import StudySpec
+from potstill.study.spec_tables import StudyDataSpec, SubsetSize
 
 FILE_SUFFIXES = ("parquet", "csv", "jsonl", "tsv")
 # The keys of a data set that are options of `build_pool`.
@@ -76,11 +82,39 @@ def read_dataset(
             labels for the smallest size; no unlabelled text for distillation.
         MissingWeights: sample data that are not on this machine.
     """
-    sources, source = _sources(spec, folder)
-    pool_options = spec.model_dump(include=READING_KEYS, exclude_none=True)
-    options = PoolOptions(**pool_options, on_leak="allow" if allow_leak else spec.on_leak, validation_share=0.0)
+    sources, source = find_sources(spec, folder)
+    options = read_options(spec, allow_leak)
+    with errors_of(name):
+        tables = read_tables(sources, options)
+        first, one_text = next(iter(tables.values())), not (spec.text_b or spec.label_separator)
+        if spec.kind is None and one_text and holds_entities(first):
+            raise BadData(
+                f"{first.name} has texts with marked entities.",
+                f'Say form = "entities" under [data.{name}], or kind = "single" to read labels.',
+            )
+        built = build_pool(tables, labels=spec.labels, options=options)
+    if built.pool.kind == "multi":
+        raise BadData(
+            f"{name}: a text may have several labels; a comparison has one per text.", "Take: potstill distill"
+        )
+    pool = _split(name, built.pool, study, spec)
+    task = Task(pool.labels, name=name, descriptions=spec.descriptions, instruction=spec.instruction, kind=pool.kind)
+    _check_sizes(name, pool, study)
+    leaks = built.report.cleaning.leaks_kept
+    return StudyDataset(name, task, pool, source_notes(name, built.report), leaks, source)
+
+
+def read_options(spec: StudyDataSpec, allow_leak: bool) -> PoolOptions:
+    """How the tables of a data set are read."""
+    given = spec.model_dump(include=READING_KEYS - ({"kind"} if spec.form else set()), exclude_none=True)
+    return PoolOptions(**given, on_leak="allow" if allow_leak else spec.on_leak, validation_share=0.0)
+
+
+@contextmanager
+def errors_of(name: str) -> Iterator[None]:
+    """Name the data set, and the keys of a study, in the errors of reading it."""
     try:
-        built = build_pool(sources, labels=spec.labels, options=options)
+        yield
     except BadData as error:
         if "--on-leak drop" in error.hint:
             raise BadData(
@@ -89,17 +123,11 @@ def read_dataset(
             ) from None
         mended = with_keys(error, f"data.{name}")
         raise BadData(f"{name}: {mended.message}", mended.hint) from None
-    if built.pool.kind == "multi":
-        raise BadData(
-            f"{name}: a text may have several labels; a comparison has one per text.", "Take: potstill distill"
-        )
-    max_unlabelled = study.max_unlabelled if spec.max_unlabelled is None else spec.max_unlabelled
-    pool = _split(name, built.pool, study, max_unlabelled)
-    task = Task(pool.labels, name=name, descriptions=spec.descriptions, instruction=spec.instruction, kind=pool.kind)
-    _check_sizes(name, pool, study)
-    leaks = built.report.cleaning.leaks_kept
-    notes = tuple(sentence_with_keys(sentence, f"data.{name}") for sentence in built.report.sentences())
-    return StudyDataset(name, task, pool, notes, leaks, source)
+
+
+def source_notes(name: str, report: PoolReport) -> tuple[str, ...]:
+    """What reading a data set found, with the keys of a study."""
+    return tuple(sentence_with_keys(sentence, f"data.{name}") for sentence in report.sentences())
 
 
 def subset_sizes(dataset: StudyDataset, study: StudySpec) -> tuple[int, ...]:
@@ -128,7 +156,7 @@ def gold_subset(dataset: StudyDataset, total: int, seed: int, study: StudySpec) 
     """
     rows = np.flatnonzero(dataset.pool.split == "train")
     gold = dataset.pool.gold[rows]
-    order = _random_order(dataset, seed)
+    order = random_order(dataset, seed)
     drawn = balanced_sample(gold, order, total)
     split = dataset.pool.split.copy()
     split[rows[~drawn]] = ""
@@ -141,12 +169,12 @@ def gold_subset(dataset: StudyDataset, total: int, seed: int, study: StudySpec) 
 
 
 @lru_cache(maxsize=16)
-def _random_order(dataset: StudyDataset, seed: int) -> NDArray[np.uint64]:
+def random_order(dataset: StudyDataset, seed: int) -> NDArray[np.uint64]:
     """(M,) a number for each of the M training texts, whose order depends on the seed."""
     return hash_texts([normalise(text) for text in dataset.pool.subset("train").texts], SEED_SALT + seed)
 
 
-def _sources(spec: StudyDataSpec, folder: Path) -> tuple[dict[str, Path], str]:
+def find_sources(spec: StudyDataSpec, folder: Path) -> tuple[dict[str, Path], str]:
     """Part -> file, and a name of the source for the report."""
     if spec.sample is not None:
         samples = [row.name for row in DOWNLOADS.values() if row.kind == "data"]
@@ -179,25 +207,38 @@ def _find_parts(folder: Path) -> dict[str, Path]:
     return parts
 
 
-def _split(name: str, pool: Pool, study: StudySpec, max_unlabelled: int) -> Pool:
-    """The pool with at most `max_test` test texts, and with unlabelled texts set aside if the study distils."""
-    split = pool.split.copy()
+def set_aside(
+    name: str, texts: Sequence[str], given: NDArray[np.str_], study: StudySpec, spec: StudyDataSpec
+) -> NDArray[np.str_]:
+    """The splits with at most `max_test` test texts, and with unlabelled texts if the study distils; "" is left out.
+
+    Raises:
+        BadData: there is no test text, or no unlabelled one for distillation.
+    """
+    split = given.copy()
     split[split == "validation"] = "train"
     test = np.flatnonzero(split == "test")
     if not len(test):
         raise BadData(f"{name} has no test texts.", "Give some: every cell is evaluated on the same ones.")
-    split[_shuffle(pool, test, TEST_SALT)[study.max_test :]] = ""
+    split[_shuffle(texts, test, TEST_SALT)[study.max_test :]] = ""
+    max_unlabelled = study.max_unlabelled if spec.max_unlabelled is None else spec.max_unlabelled
     unlabelled = np.flatnonzero(split == "pool")
     if len(unlabelled):
-        split[_shuffle(pool, unlabelled, POOL_SALT)[max_unlabelled:]] = ""
+        split[_shuffle(texts, unlabelled, POOL_SALT)[max_unlabelled:]] = ""
     elif study.distils:
         train = np.flatnonzero(split == "train")
-        split[_shuffle(pool, train, POOL_SALT)[: min(max_unlabelled, len(train) // 2)]] = "pool"
+        split[_shuffle(texts, train, POOL_SALT)[: min(max_unlabelled, len(train) // 2)]] = "pool"
     if study.distils and not (split == "pool").any():
         raise BadData(
             f"{name} has no unlabelled text, and distillation needs some.",
             "Set max_unlabelled above 0, give a pool file, or leave out the procedures with KD.",
         )
+    return split
+
+
+def _split(name: str, pool: Pool, study: StudySpec, spec: StudyDataSpec) -> Pool:
+    """The pool with the splits of `set_aside`."""
+    split = set_aside(name, pool.texts, pool.split, study, spec)
     rows = np.flatnonzero(split != "")
     subset = _take(pool, rows)
     is_unlabelled = split[rows] == "pool"
@@ -206,9 +247,9 @@ def _split(name: str, pool: Pool, study: StudySpec, max_unlabelled: int) -> Pool
     return Pool(subset.labels, subset.texts, gold, split[rows], subset.ids, hidden, pool.kind, subset.soft)
 
 
-def _shuffle(pool: Pool, rows: NDArray[np.int64], salt: int) -> NDArray[np.int64]:
+def _shuffle(texts: Sequence[str], rows: NDArray[np.int64], salt: int) -> NDArray[np.int64]:
     """The rows in an order that depends on their texts alone."""
-    return rows[np.argsort(hash_texts([pool.texts[i] for i in rows], salt), kind="stable")]
+    return rows[np.argsort(hash_texts([texts[i] for i in rows], salt), kind="stable")]
 
 
 def _check_sizes(name: str, pool: Pool, study: StudySpec) -> None:

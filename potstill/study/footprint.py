@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from potstill.bundle.bundle import Bundle
 from potstill.bundle.export.export import export
 from potstill.bundle.layout import FP32
+from potstill.bundle.preprocessors import Preprocessor
 from potstill.data.task import Task
 from potstill.errors import PotstillError
 from potstill.evaluation.energy import cpu_meter
-from potstill.evaluation.latency import measure_latency
+from potstill.evaluation.latency import PredictFunction, measure_latency
 from potstill.students.base import Student
 from potstill.study.records import Footprint
 
@@ -37,9 +37,9 @@ def measure_footprint(student: Student, task: Task, texts: Sequence[str], note: 
         try:
             bundle = export(student, folder, task=task, texts=() if dtype_note else texts[:TIMED_TEXTS])
         except (PotstillError, NotImplementedError, RuntimeError, OSError) as error:
-            return _without_export(student, texts, f"not exported: {str(error).splitlines()[0][:200]}")
+            return without_export(student.predict_proba, texts, not_exported(error))
         speed = measure_latency(bundle.predict_proba, list(texts[:TIMED_TEXTS]), seconds=1.0, meter=cpu_meter())
-        counted = count_graph(folder / FP32, bundle, texts[:COUNTED_TEXTS])
+        counted = count_graph(folder / FP32, bundle.preprocessor, texts[:COUNTED_TEXTS])
         return Footprint(
             parameters=counted.parameters,
             flops=counted.flops,
@@ -53,11 +53,16 @@ def measure_footprint(student: Student, task: Task, texts: Sequence[str], note: 
         )
 
 
-def _without_export(student: Student, texts: Sequence[str], note: str) -> Footprint:
+def not_exported(error: Exception) -> str:
+    """Why there is no bundle, for a note."""
+    return f"not exported: {(str(error).splitlines() or [''])[0][:200]}"
+
+
+def without_export(predict: PredictFunction, texts: Sequence[str], note: str) -> Footprint:
     """The footprint of the student as it was trained: one that is too large for a graph is still compared."""
-    speed = measure_latency(student.predict_proba, list(texts[:COUNTED_TEXTS]), seconds=1.0, meter=cpu_meter())
+    speed = measure_latency(predict, list(texts[:COUNTED_TEXTS]), seconds=1.0, meter=cpu_meter())
     return Footprint(
-        flops=_count_torch_flops(student, texts[:COUNTED_TEXTS]),
+        flops=count_torch_flops(predict, texts[:COUNTED_TEXTS]),
         texts_per_s=speed.texts_per_s,
         p50_ms=speed.p50_ms,
         p99_ms=speed.p99_ms,
@@ -67,7 +72,7 @@ def _without_export(student: Student, texts: Sequence[str], note: str) -> Footpr
     )
 
 
-def _count_torch_flops(student: Student, texts: Sequence[str]) -> float | None:
+def count_torch_flops(predict: PredictFunction, texts: Sequence[str]) -> float | None:
     """FLOPs a text of a student that predicts with PyTorch, one text at a time; None if it does not."""
     try:
         from torch.utils.flop_counter import FlopCounterMode
@@ -75,7 +80,7 @@ def _count_torch_flops(student: Student, texts: Sequence[str]) -> float | None:
         return None
     with FlopCounterMode(display=False) as counter:
         for text in texts:
-            student.predict_proba([text])
+            predict([text])
     total = counter.get_total_flops()
     return total / len(texts) if total and len(texts) else None
 
@@ -89,7 +94,17 @@ def _predict_in_float32(student: Student) -> str:
     return "exported in float32, int8 not tried"
 
 
-def count_graph(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
+def count_parameters(graph: Path) -> int | None:
+    """The numbers in an exported graph; None without the package onnx."""
+    try:
+        import onnx
+    except ImportError:
+        return None
+    initializers = onnx.load(str(graph)).graph.initializer
+    return sum(int(np.prod(each.dims)) for each in initializers if len(each.dims) > 0)
+
+
+def count_graph(graph: Path, preprocessor: Preprocessor, texts: Sequence[str]) -> Footprint:
     """Count the parameters of an exported graph and its FLOPs per text; needs the package onnx."""
     try:
         import onnx
@@ -113,7 +128,7 @@ def count_graph(graph: Path, bundle: Bundle, texts: Sequence[str]) -> Footprint:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     totals = []
     for text in texts:
-        _, feeds = next(iter(bundle.preprocessor.feeds([text])))
+        _, feeds = next(iter(preprocessor.feeds([text])))
         names = [each.name for each in session.get_outputs()]
         shapes = constants | {name: value.shape for name, value in feeds.items()}
         shapes |= {name: value.shape for name, value in zip(names, session.run(names, feeds), strict=True)}

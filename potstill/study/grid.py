@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from potstill.data.task import OutputForm
 from potstill.students.kinds import student_kind
 from potstill.study.backbones import StudyBackbones
-from potstill.study.records import Cell
-from potstill.study.spec import PROCEDURES, Procedure, StudySpec
+from potstill.study.records import Baseline, Cell
+from potstill.study.spec import StudySpec
+from potstill.study.spec_tables import PROCEDURES, Procedure
 
+GOLD_BASELINES: Mapping[OutputForm | None, tuple[Baseline, ...]] = {
+    None: ("majority", "tf-idf"),
+    "entities": ("known-words",),
+    "free": ("frequent-answer",),
+}  # by the form of the answers
 TRAINS_TEACHER: Mapping[Procedure, tuple[Procedure, ...]] = {"p+kd": ("p",), "ft+kd": ("ft",)}
 
 
@@ -32,20 +39,10 @@ def make_grid(
 def _cells(
     study: StudySpec, backbones: StudyBackbones, data: str, sizes: Sequence[int], n_labels: int
 ) -> Iterator[Cell]:
-    zero_shot = set()
-    for backbone in backbones.backbones:
-        student = backbone.finetuned
-        if student is None or student.name in zero_shot:
-            continue
-        if student_kind(student.kind).capabilities.vectors:
-            zero_shot.add(student.name)  # without training its options make no difference
-            yield Cell(data, 0, study.seeds[0], "zero-encoder", backbone.name)
-    if study.teacher is not None:
-        yield Cell(data, 0, study.seeds[0], "zero-llm", study.teacher.name)
+    yield from (Cell(data, 0, study.seeds[0], *each) for each in _without_gold(study, backbones))
     for seed in study.seeds:
         for n in sizes:
-            yield Cell(data, n, seed, "majority")
-            yield Cell(data, n, seed, "tf-idf")
+            yield from (Cell(data, n, seed, baseline) for baseline in GOLD_BASELINES[study.form])
             if study.teacher and study.kd.shots and not _is_too_large(study, data, "few-llm", n, n_labels):
                 yield Cell(data, n, seed, "few-llm", study.teacher.name)
             for procedure in dict.fromkeys((*PROCEDURES, *study.procedures)):
@@ -56,6 +53,22 @@ def _cells(
                     and not _is_too_large(study, data, procedure, n, n_labels)
                     and not (procedure == "ft+kd" and each is backbones.ft_teacher)
                 )
+
+
+def _without_gold(study: StudySpec, backbones: StudyBackbones) -> Iterator[tuple[Baseline, str]]:
+    """The baselines that need no gold, and the backbone or teacher of each."""
+    zero_shot = set()
+    for backbone in backbones.backbones:
+        student = backbone.finetuned
+        if student is None or student.name in zero_shot:
+            continue
+        if student_kind(student.kind).capabilities.vectors:
+            zero_shot.add(student.name)  # without training its options make no difference
+            yield "zero-encoder", backbone.name
+    if study.form == "free":
+        yield "text-itself", ""
+    if study.teacher is not None:
+        yield "zero-llm", study.teacher.name
 
 
 def _is_too_large(study: StudySpec, data: str, procedure: Procedure, n: int, n_labels: int) -> bool:

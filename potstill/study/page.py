@@ -75,6 +75,8 @@ class PageSection:
     key: str
     data: DatasetSummary
     metric: str
+    answers: str
+    gold_words: str
     advice: Sequence[str]
     analysis: Sequence[str]
     sizes: tuple[int, ...]
@@ -92,6 +94,7 @@ def render_page(study: StudyResult) -> str:
         percent=sentences.format_percent,
         usd=sentences.format_usd,
         ms=sentences.format_ms,
+        title=lambda name: name[:1].upper() + name[1:],  # "macro F1" stays
         count=sentences.format_count,
     )
     sections = [_section(study, name, i) for i, name in enumerate(study.data)]
@@ -120,6 +123,8 @@ def _section(study: StudyResult, name: str, number: int) -> PageSection:
         key=f"d{number}",
         data=summary,
         metric=metric_name(summary),
+        answers=sentences.answer_words(summary),
+        gold_words=sentences.gold_words(summary),
         advice=sentences.advice_sentences(study, name),
         analysis=sentences.analysis_sentences(study, name),
         sizes=sizes,

@@ -6,19 +6,22 @@ Imports no run and no model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.data.task import JsonObject
+from potstill.data.task import JsonObject, OutputForm
 from potstill.evaluation.metrics import is_finite_number
+from potstill.study.form_gold import FormGold
 
 FORMAT = 2
-Baseline = Literal["majority", "tf-idf", "zero-encoder", "zero-llm", "few-llm"]
-BASELINES: tuple[Baseline, ...] = ("majority", "tf-idf", "zero-encoder", "zero-llm", "few-llm")
+Baseline = Literal[
+    "majority", "tf-idf", "zero-encoder", "zero-llm", "few-llm", "known-words", "frequent-answer", "text-itself"
+]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 PROCEDURE_TITLES: Mapping[str, str] = {
     "ft": "FT",
     "p": "P",
@@ -30,6 +33,9 @@ PROCEDURE_TITLES: Mapping[str, str] = {
     "zero-encoder": "zero-shot encoder",
     "zero-llm": "zero-shot LLM",
     "few-llm": "few-shot LLM",
+    "known-words": "known words",
+    "frequent-answer": "most frequent answer",
+    "text-itself": "the text itself",
 }
 
 
@@ -72,6 +78,13 @@ class CellScores:
 
 
 @dataclass(frozen=True)
+class FormCellScores:
+    """Scores on the test texts of entities or answers in words, by their names; see `FormGold.score_names`."""
+
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class CellUsage:
     """What a cell used, its teacher included, as if no other cell had shared it.
 
@@ -94,7 +107,8 @@ class CellResult:
         state: "done", "failed" (with the `reason`), or "pending" if the time or the money ended first.
         reason: why it is not done.
         scores: on the test texts; None unless done.
-        predictions: the predicted column of each test text; -1 if a language model did not answer about it.
+        predictions: the predicted column of each test text; -1 if a language model did not answer about it. Of entities
+            and answers in words see `form_gold`.
         n_train: gold texts that the student was trained on.
         n_validation: gold texts that only selected among alternatives.
         usage: time and money.
@@ -103,8 +117,8 @@ class CellResult:
 
     state: Literal["done", "failed", "pending"]
     reason: str = ""
-    scores: CellScores | None = None
-    predictions: tuple[int, ...] = ()
+    scores: CellScores | FormCellScores | None = None
+    predictions: tuple[int, ...] | tuple[str, ...] = ()
     n_train: int = 0
     n_validation: int = 0
     usage: CellUsage = CellUsage()
@@ -115,13 +129,13 @@ class CellResult:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: JsonObject) -> CellResult:
-        """The result that `to_json` wrote."""
+    def from_json(cls, record: JsonObject, kind: type[CellScores] | type[FormCellScores] = CellScores) -> CellResult:
+        """The result that `to_json` wrote; `kind` is that of its scores."""
         scores = record["scores"]
         return cls(
             **{
                 **record,
-                "scores": None if scores is None else CellScores(**scores),
+                "scores": None if scores is None else kind(**scores),
                 "predictions": tuple(record["predictions"]),
                 "usage": CellUsage(**record["usage"]),
             }
@@ -136,16 +150,33 @@ class CellResult:
                 of `n_texts` predictions; the file may be damaged or edited.
         """
         found = cls.from_json(record)
-        numbers = [*vars(found.usage).values(), found.n_train, found.n_validation]
-        if found.state != "done" or found.scores is None or not all(map(is_finite_number, vars(found.scores).values())):
+        found.check(n_texts, lambda column: type(column) is int and -1 <= column < n_labels)
+        return found
+
+    @classmethod
+    def read_form(cls, record: JsonObject, gold: FormGold) -> CellResult:
+        """As `read`, of a cell of entities or answers in words."""
+        found = cls.from_json(record, FormCellScores)
+        found.check(len(gold), gold.is_prediction)
+        if not isinstance(found.scores, FormCellScores) or found.scores.values.keys() != set(gold.score_names):
+            raise ValueError("there are other scores")
+        return found
+
+    def check(self, n_texts: int, is_prediction: Callable[[object], bool]) -> None:
+        """Raise ValueError unless it is done, with finite numbers and a prediction for each of `n_texts`."""
+        own = self.scores
+        if self.state != "done" or own is None:
+            raise ValueError("it is not done")
+        values: object = own.values if isinstance(own, FormCellScores) else vars(own)
+        if not isinstance(values, Mapping) or not all(map(is_finite_number, values.values())):
             raise ValueError("the scores are no numbers")
+        numbers = [*vars(self.usage).values(), self.n_train, self.n_validation]
         if not all(is_finite_number(value) and value >= 0 for value in numbers):
             raise ValueError("time, money or texts are no numbers")
-        if len(found.predictions) != n_texts or not isinstance(found.chosen_options, Mapping):
+        if len(self.predictions) != n_texts or not isinstance(self.chosen_options, Mapping):
             raise ValueError("there is not one prediction a text")
-        if not all(type(column) is int and -1 <= column < n_labels for column in found.predictions):
-            raise ValueError("a prediction is no label's column")
-        return found
+        if not all(map(is_prediction, self.predictions)):
+            raise ValueError("a value is no prediction")
 
 
 @dataclass(frozen=True)
@@ -192,26 +223,28 @@ class DatasetSummary:
     Attributes:
         name: as the study calls it.
         labels: the K labels.
-        metric: "accuracy", "macro_f1" or "mcc".
-        gold: (N,) label columns of the N test texts.
+        metric: "accuracy", "macro_f1" or "mcc", "entity_f1", or an `AnswerMetric`.
+        gold: (N,) label columns of the N test texts, or their entities or references.
         sizes: gold labels in all, ascending.
         unlabelled: unlabelled texts.
         train: texts that gold may be drawn from.
         source: where it came from.
         notes: sentences about what reading it found.
         leaks: texts that are in train and in test and were left in.
+        form: of the answers; None for labels.
     """
 
     name: str
     labels: tuple[str, ...]
     metric: str
-    gold: NDArray[np.int64]
+    gold: NDArray[np.int64] | FormGold
     sizes: tuple[int, ...]
     unlabelled: int
     train: int
     source: str = ""
     notes: tuple[str, ...] = ()
     leaks: int = 0
+    form: OutputForm | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +286,11 @@ class StudyResult:
     machine: str = ""
     finished: str = ""
 
+    @property
+    def form(self) -> OutputForm | None:
+        """The form of the answers of all data sets; None for labels."""
+        return next((each.form for each in self.data.values()), None)
+
     def cost(self, cell: Cell) -> CellCost:
         """What a cell would have cost by itself, in USD."""
         usage = self.results[cell].usage
@@ -279,6 +317,6 @@ class CellCost:
 
 def footprint_key(cell: Cell) -> str:
     """Cells with the same data set, way of training (prompted or not) and backbone share a footprint."""
-    if cell.procedure in ("p", "tf-idf", "majority", "zero-llm", "few-llm"):
+    if cell.procedure == "p" or (cell.procedure in BASELINES and cell.procedure != "zero-encoder"):
         return f"{cell.data} {cell.procedure} {cell.backbone}"
     return f"{cell.data} tuned {cell.backbone}"

@@ -30,12 +30,12 @@ from potstill.run import ProgressReporter, SilentReporter
 from potstill.run.open_teacher import open_teacher
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec, Spec
-from potstill.students.base import Student
+from potstill.students.base import TrainedModel
 from potstill.study import sentences
-from potstill.study.backbones import StudyBackbones, resolve_backbones
-from potstill.study.cell import TFIDF_STUDENT, CellContext, Recipes, cell_key, run_cell
-from potstill.study.dataset import StudyDataset, gold_subset, read_dataset, size_notes, subset_sizes
-from potstill.study.footprint import measure_footprint
+from potstill.study.backbones import StudyBackbones
+from potstill.study.cell import CellContext, Recipes
+from potstill.study.cell_kind import cell_kind
+from potstill.study.dataset import StudyDataset
 from potstill.study.grid import make_grid
 from potstill.study.records import Cell, CellResult, DatasetSummary, Footprint, StudyResult, footprint_key
 from potstill.study.spec import StudySpec
@@ -114,12 +114,12 @@ def run_study(
         if name not in recipes:
             raise unknown_name("procedure", name, recipes)
     reporter = reporter or SilentReporter()
-    backbones = {name: resolve_backbones(study, name) for name in study.data}
-    data = limits.data or study.folder
-    datasets = {name: read_dataset(name, spec, study, data, limits.allow_leak) for name, spec in study.data.items()}
-    sizes = {name: subset_sizes(dataset, study) for name, dataset in datasets.items()}
+    kind, data = cell_kind(study.form), limits.data or study.folder
+    backbones = {name: kind.backbones(study, name) for name in study.data}
+    datasets = {name: kind.read(name, spec, study, data, limits.allow_leak) for name, spec in study.data.items()}
+    sizes = {name: kind.sizes(dataset, study) for name, dataset in datasets.items()}
     for dataset in datasets.values():
-        for note in size_notes(dataset, study):
+        for note in kind.size_notes(dataset, study):
             reporter.info(note)
     cells = make_grid(study, backbones, sizes, {name: each.task.n_labels for name, each in datasets.items()})
     return _StudyRun(study, folder, backbones, datasets, recipes, reporter).run(cells, sizes, limits)
@@ -137,9 +137,10 @@ class _StudyRun:
     ) -> None:
         self.study, self.folder, self.backbones, self.datasets = study, folder, backbones, datasets
         self.recipes, self.reporter = recipes, reporter
+        self.kind = cell_kind(study.form)
         self.spec = Spec(
             budget=study.budget,
-            student=TFIDF_STUDENT,
+            student=self.kind.base_student,
             procedure=ComponentSpec(name=recipes["ft"].name),
             prices={**study.prices, "usd_per_hour": study.usd_per_hour},
             engine=study.engine,
@@ -180,13 +181,12 @@ class _StudyRun:
             subset = (cell.data, cell.n, cell.seed if cell.n else 0)
             if subset not in pool_keys:
                 pool_keys[subset] = self._subset_pool(cell, base_runs[cell.data].pool).key
-            self.keys[cell] = cell_key(cell, self.study, self.backbones[cell.data], pool_keys[subset])
+            self.keys[cell] = self.kind.key(cell, self.study, self.backbones[cell.data], pool_keys[subset])
         for name, base_run in base_runs.items():
             keys = {cell: key for cell, key in self.keys.items() if cell.data == name}
             footprint_keys = {footprint_key(cell): self._footprint_store_key(cell) for cell in keys}
             stored = base_run.store.load([*keys.values(), *map(_failed, keys.values()), *footprint_keys.values()])
-            n_texts, n_labels = len(base_run.pool.subset("test").texts), base_run.task.n_labels
-            read = partial(CellResult.read, n_texts=n_texts, n_labels=n_labels)
+            read = partial(self.kind.read_result, self.datasets[name])
             for cell, key in keys.items():
                 if (done := decoded(read, stored.get(key))) is not None:
                     self.results[cell] = done
@@ -200,7 +200,7 @@ class _StudyRun:
 
     def _subset_pool(self, cell: Cell, without_gold: Pool) -> Pool:
         dataset = self.datasets[cell.data]
-        return gold_subset(dataset, cell.n, cell.seed, self.study) if cell.n else without_gold
+        return self.kind.subset(dataset, cell.n, cell.seed, self.study) if cell.n else without_gold
 
     def _run_subset(self, cells: list[Cell], base_runs: Mapping[str, Run], clock: _Clock) -> str:
         """Run all cells of one gold subset; returns why the study stops here, or an empty string."""
@@ -242,7 +242,7 @@ class _StudyRun:
         context.set_allowance(self.study.limit_micros - self.spent)
         started = time.monotonic()
         try:
-            result, student = run_cell(cell, context)
+            result, student = self.kind.run(cell, context)
             if student is not None:
                 self._measure_footprint(cell, student, context)
         except BudgetExceeded as error:
@@ -262,7 +262,7 @@ class _StudyRun:
         self.reporter.progress("cells", clock.done, len(clock.pending))
         return result
 
-    def _measure_footprint(self, cell: Cell, student: Student, context: CellContext) -> None:
+    def _measure_footprint(self, cell: Cell, student: TrainedModel, context: CellContext) -> None:
         """Measure the student's bundle, unless one with the same footprint was measured."""
         key = footprint_key(cell)
         if key in self.footprints:
@@ -271,8 +271,7 @@ class _StudyRun:
         large = (each for each in on_other_data if (each.parameters or 0) >= LARGE_STUDENT_PARAMETERS)
         footprint = next(large, None)
         if footprint is None:
-            task, texts = context.dataset.task, context.dataset.pool.subset("test").texts
-            footprint = measure_footprint(student, task, texts, f"measured on {cell.data}, {cell.title}")
+            footprint = self.kind.footprint(student, context.dataset, f"measured on {cell.data}, {cell.title}")
         self.footprints[key] = footprint
         context.base_run.store.save({self._footprint_store_key(cell): asdict(footprint)})
 
@@ -285,10 +284,12 @@ class _StudyRun:
         return content_key("footprint", FOOTPRINT_VERSION, footprint_key(cell), students)
 
     def _open_run(self, data: str, n: int, seed: int, pool: Pool) -> Run:
-        digest = content_key(pool.key, self.spec.identity())[:10]
+        task = self.datasets[data].task
+        own = [] if task.form is None else [task.key]  # what students learn depends on the metric and the instruction
+        digest = content_key(pool.key, self.spec.identity(), *own)[:10]
         folder = self.folder / SUBSETS_FOLDER / f"{data}-{n}-{seed}-{digest}"
         spec = self.spec.model_copy(update={"seed": seed})
-        run = Run.open(folder, spec, self.datasets[data].task, pool, QuietReporter(self.reporter))
+        run = Run.open(folder, spec, task, pool, QuietReporter(self.reporter))
         # What a killed session held is booked as lost when its run is opened again.
         self.spent += run.store.committed() - self.charged.get(folder.name, 0)
         return run
@@ -334,14 +335,15 @@ class _StudyRun:
         return DatasetSummary(
             name=name,
             labels=dataset.task.labels,
-            metric=self.study.data[name].metric or self.study.metric,
-            gold=dataset.pool.subset("test").gold,
+            metric=self.study.metric_of(name),
+            gold=self.kind.gold(dataset),
             sizes=sizes,
             unlabelled=len(dataset.pool.subset("pool")),
             train=len(dataset.pool.subset("train")),
             source=dataset.source,
-            notes=(*dataset.notes, *size_notes(dataset, self.study)),
+            notes=(*dataset.notes, *self.kind.size_notes(dataset, self.study)),
             leaks=dataset.leaks,
+            form=dataset.task.form,
         )
 
 

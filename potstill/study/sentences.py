@@ -17,7 +17,7 @@ from potstill.study.analysis import (
     point_scores,
     smallest_near_best,
 )
-from potstill.study.records import StudyResult, procedure_title
+from potstill.study.records import DatasetSummary, StudyResult, procedure_title
 
 
 def point_title(point: GridPoint) -> str:
@@ -56,6 +56,22 @@ def format_count(value: float | None) -> str:
             scaled = value / size
             return f"{scaled:.0f}{unit}" if scaled >= 100 else f"{scaled:.1f}{unit}"
     return f"{value:.0f}"
+
+
+def answer_words(data: DatasetSummary) -> str:
+    """What the texts of a data set are answered with."""
+    if data.form == "free":
+        return "answers in words"
+    return f"{len(data.labels)} {'classes' if data.form is None else 'types of entities'}"
+
+
+def gold_words(data: DatasetSummary) -> str:
+    """What one of the gold labels is that are counted; empty for labels."""
+    return {
+        None: "",
+        "entities": "a label is a text with its entities marked",
+        "free": "a label is a text with its answers",
+    }[data.form]
 
 
 def crossover_sentence(crossover: Crossover) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,93 +11,27 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from potstill.data.paths import as_text
-from potstill.data.task import JsonObject
+from potstill.data.task import ANSWERS, AnswerMetric, JsonObject, Output, OutputForm
 from potstill.data.toml_file import read_toml
 from potstill.engines import DEFAULT_ENGINE
 from potstill.errors import BadSpec, did_you_mean
 from potstill.ledger.prices import parse_usd
 from potstill.registry import MAX_SHOWN_VALUE, InvalidOption, OptionError, Options
-from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec, TableSpec
+from potstill.run.spec import DEFAULT_USD_PER_HOUR, ComponentSpec
+from potstill.study.spec_tables import (
+    DEFAULT_PROCEDURES,
+    FORM_PROCEDURES,
+    PROMPTED,
+    BackboneSpec,
+    KdSpec,
+    MetricName,
+    Procedure,
+    StudyDataSpec,
+    SubsetSize,
+    check_metric,
+)
 
-Procedure = str  # one of PROCEDURES, or the name of any other recipe
-MetricName = Literal["accuracy", "macro_f1", "mcc"]
-SubsetSize = Annotated[int, Field(gt=0)] | Literal["all"]
-PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd", "llm+kd")
-DEFAULT_PROCEDURES: tuple[Procedure, ...] = ("ft", "p", "ft+kd", "p+kd")
-
-
-class BackboneSpec(Options):
-    """`[[backbones]]`.
-
-    Attributes:
-        name: weights by name or path, or a student kind without weights.
-        student: a student kind and its weights, if the name is only a title.
-        procedures: those to run; None runs all that the backbone can.
-        options: of the student with a classification head.
-        prompt: of the student with a language-model head.
-        alternatives: option tables, of which the best on the validation texts is selected.
-    """
-
-    name: str
-    student: str | None = None
-    procedures: tuple[Procedure, ...] | None = None
-    options: JsonObject = Field(default_factory=dict)
-    prompt: JsonObject = Field(default_factory=dict)
-    alternatives: tuple[JsonObject, ...] = ()
-
-
-class KdSpec(Options):
-    """`[kd]`.
-
-    Attributes:
-        temperature: of the softened distribution.
-        train_on_gold: whether students are also trained on the gold labels.
-        ft_teacher, p_teacher: backbones that teach in FT + KD and P + KD; None takes the largest.
-        shots: gold examples of each class in the language model's prompt, in LLM + KD; above 0 the model with these
-            examples is a baseline too.
-    """
-
-    temperature: float = Field(default=2.0, gt=0, lt=100)
-    train_on_gold: bool = False
-    ft_teacher: str | None = None
-    p_teacher: str | None = None
-    shots: int = Field(default=0, ge=0)
-
-
-class StudyDataSpec(TableSpec):
-    """`[data.NAME]`: sample data, a folder with train and test files, or the files themselves; columns and labels.
-
-    `max_size` and `max_unlabelled` replace the study's, for long texts or many labels. `prompt` (pattern, words) is
-    merged over that of the backbones, because label words differ by task. Paths are relative to the study's file, or to
-    the folder given with --data.
-    """
-
-    sample: str | None = None
-    folder: Path | None = None
-    file: Path | None = None
-    train: Path | None = None
-    validation: Path | None = None
-    pool: Path | None = None
-    test: Path | None = None
-    kind: Literal["single", "pair"] | None = None
-    test_share: float | None = Field(default=None, gt=0, lt=1)
-    on_leak: Literal["drop", "error", "allow"] = "error"
-    on_conflict: Literal["drop", "first", "error"] | None = None
-    on_duplicate: Literal["first", "keep"] | None = None
-    labels: tuple[str, ...] = ()
-    descriptions: dict[str, str] = Field(default_factory=dict)
-    instruction: str = ""
-    metric: MetricName | None = None
-    prompt: JsonObject = Field(default_factory=dict)
-    max_size: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
-    max_unlabelled: int | None = Field(default=None, ge=0)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> StudyDataSpec:
-        given = [name for name in ("sample", "folder", "file", "train") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise InvalidOption("a data set has one source", "Name one of `sample`, `folder`, `file` and `train`.")
-        return self
+ENTITY_METRIC = "entity_f1"
 
 
 class StudySpec(Options):
@@ -106,18 +40,20 @@ class StudySpec(Options):
     Attributes:
         name: a title, and the name of its folder.
         budget: USD for this machine's time and for model calls, all cells together.
-        procedures: of finetune, prompt, ft-kd, p-kd and llm+kd; baselines are always run.
+        procedures: of finetune, prompt, ft-kd, p-kd and llm+kd; baselines are always run. By default all but the last,
+            and those of `FORM_PROCEDURES` for entities and answers in words.
         backbones: the models.
         data: name -> data set.
-        sizes: gold labels per class or in total (`per`); "all" takes all there are.
+        sizes: gold labels per class or in total (`per`); "all" takes all there are. Without classes always in total.
         seeds: how many, or which.
-        validation_share: of the gold, used only to select among `alternatives`; it counts as gold.
+        validation_share: of the gold, used only to select among `alternatives`; it counts as gold. Of entities and
+            answers in words it is always set aside: students end their training, or choose their weights, by it.
         max_unlabelled: texts set aside for distillation if there is no pool; they are never gold.
         max_test: test texts at most; the same for all cells.
         max_size: procedure -> the largest size it is run at.
         kd: temperature and teachers of distillation.
         teacher: a language model, for LLM + KD and as a baseline.
-        metric: of all data sets that name none.
+        metric: of all data sets that name none; None for accuracy, entity F1 or token F1.
         usd_per_label: what a gold label would have cost.
         usd_per_hour: price of this machine.
         engine: runs the cells, and the calls to the teacher.
@@ -139,7 +75,7 @@ class StudySpec(Options):
     max_size: dict[Procedure, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     kd: KdSpec = KdSpec()
     teacher: ComponentSpec | None = None
-    metric: MetricName = "accuracy"
+    metric: MetricName | AnswerMetric | None = None
     usd_per_label: float = Field(default=0.0, ge=0)
     usd_per_hour: float = Field(default=float(DEFAULT_USD_PER_HOUR), gt=0)
     layout: Literal["", "setfit"] = ""
@@ -158,14 +94,45 @@ class StudySpec(Options):
         return parse_usd(self.budget)
 
     @property
+    def form(self) -> OutputForm | None:
+        """The form of the answers of all data sets; None if they have labels."""
+        return next(iter(self.data.values())).form
+
+    def output(self, data: str) -> Output | None:
+        """The answers of a data set; None if it has labels."""
+        own = self.data[data]
+        if own.form is None:
+            return None
+        metric: Any = own.metric or self.metric
+        return Output(own.form, metric, own.max_tokens)
+
+    def metric_of(self, data: str) -> str:
+        """The metric that the students of a data set are compared by."""
+        output = self.output(data)
+        if output is not None:
+            return output.metric or ENTITY_METRIC
+        return self.data[data].metric or self.metric or "accuracy"
+
+    @property
     def needs_validation(self) -> bool:
-        """Whether gold is set aside to select among alternatives."""
-        return self.validation_share > 0 and any(each.alternatives for each in self.backbones)
+        """Whether gold is set aside to select among alternatives, or for students that need some."""
+        alternatives = any(each.alternatives for each in self.backbones)
+        return self.validation_share > 0 and (alternatives or self.form is not None)
 
     @property
     def distils(self) -> bool:
         """Whether any procedure needs unlabelled texts."""
         return any(is_distilled(each) for each in self.procedures)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _form_defaults(cls, given: Any) -> Any:
+        """Without classes the sizes are in total, and the default procedures are those that make sense."""
+        data = given.get("data") if isinstance(given, Mapping) else None
+        tables = data.values() if isinstance(data, Mapping) else ()
+        if any(isinstance(each, Mapping) and each.get("form") is not None for each in tables):
+            return {"procedures": FORM_PROCEDURES, "per": "total", **given}
+        return given
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -211,6 +178,47 @@ class StudySpec(Options):
                     f"Name one of {', '.join(names)}.",
                 )
         return self
+
+    @model_validator(mode="after")
+    def _one_sort_of_answers(self) -> StudySpec:
+        """All data sets have labels, entities or answers in words, and nothing is asked for that these have not."""
+        forms = dict.fromkeys(each.form for each in self.data.values())
+        if len(forms) > 1:
+            names = " and ".join("labels" if form is None else ANSWERS[form] for form in forms)
+            raise InvalidOption(f"its data sets have {names}, and a study has one of these", "Make a study of each.")
+        check_metric(self.form, self.metric)
+        if self.form is not None:
+            self._check_form(ANSWERS[self.form])
+        return self
+
+    def _check_form(self, has: str) -> None:
+        prompted = next((each for each in self._named_procedures() if each in PROMPTED), None)
+        if prompted is not None:
+            raise InvalidOption(
+                f"the procedure {prompted!r} trains by the words of labels, and its data sets have {has}",
+                "Take ft, ft+kd or llm+kd.",
+            )
+        given = next((name for name in ("temperature", "p_teacher") if name in self.kd.model_fields_set), None)
+        if given is not None:
+            raise InvalidOption(
+                f"{given} under [kd] is about scores of labels, and its data sets have {has}", f"Leave {given} out."
+            )
+        if self.per == "class":
+            raise InvalidOption(
+                f'per = "class" needs classes, and its data sets have {has}', "Leave per out: sizes are in total."
+            )
+        backbone = next((each.name for each in self.backbones if each.prompt), None)
+        if backbone is not None:
+            raise InvalidOption(
+                f"the backbone {backbone!r} has a prompt with the words of labels, and its data sets have {has}",
+                "Leave prompt out.",
+            )
+
+    def _named_procedures(self) -> Iterator[Procedure]:
+        """Those to run, of the study and of each backbone."""
+        yield from self.procedures
+        for backbone in self.backbones:
+            yield from backbone.procedures or ()
 
     @classmethod
     def from_dict(cls, record: Mapping[str, object], folder: Path = Path()) -> StudySpec:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from potstill.data.atomic import atomic_file
 from potstill.data.printable import guarded_cell
-from potstill.data.task import JsonObject
+from potstill.data.task import JsonObject, OutputForm
 from potstill.evaluation.metrics import Score
 from potstill.study.advice import Recommendation, recommend, recommend_by_size
 from potstill.study.analysis import (
@@ -24,7 +24,8 @@ from potstill.study.analysis import (
     point_scores,
     smallest_near_best,
 )
-from potstill.study.records import FORMAT, CellCost, Footprint, StudyResult, procedure_title
+from potstill.study.form_gold import FormGold
+from potstill.study.records import FORMAT, CellCost, CellScores, Footprint, FormCellScores, StudyResult, procedure_title
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class CostColumns:
 
 @dataclass(frozen=True)
 class CellRow:
-    """A cell; as a line of `cells.csv` the columns of its cost and footprint follow its own. None: not measured."""
+    """A cell; as a line of `cells.csv` the columns of its cost and footprint follow its own. None: not measured.
+
+    `form_scores` are the scores of entities or answers in words, by name, and are columns in place of those of labels.
+    """
 
     data: str
     procedure: str
@@ -62,13 +66,15 @@ class CellRow:
     teacher_seconds: float | None
     cost: CostColumns
     footprint: Footprint
+    form_scores: Mapping[str, float] | None = None
 
 
+LABEL_SCORES = tuple(each.name for each in fields(CellScores))
 CSV_COLUMNS = [
     each.name
     for record in (CellRow, CostColumns, Footprint)
     for each in fields(record)
-    if each.name not in ("cost", "footprint")
+    if each.name not in ("cost", "footprint", "form_scores")
 ]
 
 
@@ -155,6 +161,7 @@ class DatasetRecord:
     """A data set of a study, and its analysis."""
 
     labels: tuple[str, ...]
+    form: OutputForm | None
     metric: str
     n_test: int
     n_train: int
@@ -197,7 +204,8 @@ def cell_rows(study: StudyResult) -> tuple[CellRow, ...]:
     """A row for each cell, in the order of the grid."""
     rows = []
     for cell, result in study.results.items():
-        cost, scores, done = study.cost(cell), result.scores, result.state == "done"
+        cost, done = study.cost(cell), result.state == "done"
+        scores = result.scores if isinstance(result.scores, CellScores) else None
         rows.append(
             CellRow(
                 data=cell.data,
@@ -216,6 +224,7 @@ def cell_rows(study: StudyResult) -> tuple[CellRow, ...]:
                 teacher_seconds=result.usage.teacher_seconds if done else None,
                 cost=CostColumns.of(cost) if done else CostColumns(cost.labels_usd, None, None, None),
                 footprint=study.footprint(cell),
+                form_scores=result.scores.values if isinstance(result.scores, FormCellScores) else None,
             )
         )
     return tuple(rows)
@@ -262,14 +271,26 @@ def write_tables(study: StudyResult, folder: Path) -> None:
     with atomic_file(folder / "compare.json") as path:
         path.write_text(json.dumps(record.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
     with atomic_file(folder / "cells.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, CSV_COLUMNS)
+        names = _csv_columns(study)
+        table = csv.DictWriter(file, names)
         table.writeheader()
-        table.writerows(_csv_line(row) for row in record.cells)
+        table.writerows(_csv_line(row, names) for row in record.cells)
 
 
-def _csv_line(row: CellRow) -> dict[str, object]:
+def _csv_columns(study: StudyResult) -> list[str]:
+    """Those of a study of labels; in another one the scores of its form stand in place of those of labels."""
+    gold = next((each.gold for each in study.data.values()), None)
+    if not isinstance(gold, FormGold):
+        return CSV_COLUMNS
+    at = CSV_COLUMNS.index(LABEL_SCORES[0])
+    others = [name for name in CSV_COLUMNS if name not in LABEL_SCORES]
+    return [*others[:at], *gold.score_names, *others[at:]]
+
+
+def _csv_line(row: CellRow, names: Sequence[str]) -> dict[str, object]:
     line = asdict(row)
-    columns = {**line.pop("cost"), **line.pop("footprint"), **line}
+    given = {**line.pop("cost"), **line.pop("footprint"), **line, **(line.pop("form_scores") or {})}
+    columns = {name: given.get(name) for name in names}
     return {name: guarded_cell(cell) for name, cell in columns.items()}
 
 
@@ -280,6 +301,7 @@ def _dataset_record(study: StudyResult, name: str) -> DatasetRecord:
     recommendation = recommend(means)
     return DatasetRecord(
         labels=summary.labels,
+        form=summary.form,
         metric=summary.metric,
         n_test=len(summary.gold),
         n_train=summary.train,

@@ -54,7 +54,8 @@ def _data(console: Console, study: StudyResult, name: str) -> None:
 
     summary, means = study.data[name], point_scores(study, name)
     console.print()
-    size = f"{len(summary.labels)} classes, {len(summary.gold):,} test texts, {summary.unlabelled:,} unlabelled"
+    size = f"{sentences.answer_words(summary)}, {len(summary.gold):,} test texts, {summary.unlabelled:,} unlabelled"
+    size += "; " * (summary.form is not None) + sentences.gold_words(summary)
     console.print(Text(f"{name}: {metric_name(summary)} in %, mean and 95 % interval ({size})", style="bold"))
     if summary.leaks:
         warning = f"{summary.leaks:,} texts are in train and in test: these figures are too high."

@@ -20,7 +20,7 @@ from potstill.run.run import Run
 from potstill.students.base import Student
 from potstill.study.records import Cell, CellResult, CellScores, Footprint, StudyResult
 from potstill.study.run_study import StudyLimits
-from potstill.study.spec import Procedure
+from potstill.study.spec_tables import Procedure
 from potstill.study.tables import cell_rows, study_record, write_tables
 
 
@@ -321,7 +321,7 @@ def test_all_four_procedures_on_one_masked_language_model(tmp_path: Path, monkey
     }  # fmt: skip
     assert [result.reason for result in done.results.values() if result.state != "done"] == []
     monkeypatch.setattr(
-        "potstill.study.run_study.measure_footprint", lambda *_: Footprint()
+        "potstill.study.cell_kind.measure_footprint", lambda *_: Footprint()
     )  # was measured the first time
     assert quality(done) == quality(run(spec, tmp_path / "again"))
     assert done.footprint(Cell("topics", 6, 0, "p", "lm")).flops

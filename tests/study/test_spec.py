@@ -63,6 +63,61 @@ def test_a_wrong_key_is_reported_in_one_sentence_with_a_hint(
     assert "\n" not in refused.value.message
 
 
+ENTITIES = {"a": {"train": "x.jsonl", "form": "entities"}}
+ANSWERS = {"a": {"train": "x.jsonl", "form": "free", "metric": "rouge_l"}}
+
+
+def form_study_of(folder: Path, data: dict[str, Any], **over: Any) -> StudySpec:
+    record = {"budget": 1, "backbones": ["tagger:minilm", "tagger:bge-small"], "sizes": [9], "data": data}
+    return StudySpec.from_dict({**record, **over}, folder)
+
+
+def test_a_study_of_a_form_has_its_own_defaults(tmp_path: Path) -> None:
+    entities, answers = form_study_of(tmp_path, ENTITIES), form_study_of(tmp_path, ANSWERS)
+    assert (entities.form, entities.per, entities.procedures) == ("entities", "total", ("ft", "ft+kd"))
+    assert (entities.metric_of("a"), answers.metric_of("a")) == ("entity_f1", "rouge_l")
+    assert form_study_of(tmp_path, {"a": {"train": "x.jsonl", "form": "free"}}, metric="bleu").metric_of("a") == "bleu"
+    assert form_study_of(tmp_path, {"a": {"train": "x.jsonl", "form": "free"}}).metric_of("a") == "token_f1"
+    labels = study_of(tmp_path)
+    assert (labels.form, labels.per, labels.metric_of("topics")) == (None, "class", "accuracy")
+    assert entities.needs_validation
+    assert not labels.needs_validation
+
+
+@pytest.mark.parametrize(
+    ("data", "over", "message"),
+    [
+        (ENTITIES, {"procedures": ["ft", "p"]}, "'p' trains by the words of labels, and its data sets have marked"),
+        (ANSWERS, {"procedures": ["p+kd"]}, "'p\\+kd' trains by the words of labels, and its data sets have answers"),
+        (ENTITIES, {"backbones": [{"name": "minilm", "procedures": ["p"]}]}, "'p' trains by the words of labels"),
+        (ENTITIES, {"backbones": [{"name": "minilm", "prompt": {"pattern": "x"}}]}, "'minilm' has a prompt"),
+        (ENTITIES, {"kd": {"temperature": 2.0}}, "temperature under \\[kd\\] is about scores of labels"),
+        (ENTITIES, {"kd": {"p_teacher": "tagger:minilm"}}, "p_teacher under \\[kd\\] is about scores"),
+        (ENTITIES, {"per": "class"}, "needs classes, and its data sets have marked entities"),
+        (ENTITIES, {"metric": "accuracy"}, "entities are compared by entity F1, not by 'accuracy'"),
+        (ANSWERS, {"metric": "mcc"}, "the metric 'mcc' is of labels"),
+        ({**ENTITIES, "b": {"train": "y.csv"}}, {}, "have marked entities and labels, and a study has one"),
+        ({"a": {"train": "y.csv", "metric": "bleu"}}, {}, "the metric 'bleu' is of answers in words"),
+        ({"a": {"train": "y.csv"}}, {"metric": "bleu"}, "the metric 'bleu' is of answers in words"),
+        ({"a": {"train": "y.csv", "max_tokens": 9}}, {}, "max_tokens is of answers in words"),
+        ({"a": {"train": "y.csv", "kind": "text2text"}}, {}, "has a form of answers"),
+        ({"a": {"train": "y.csv", "form": "spans"}}, {}, "form"),
+        ({"a": {**ANSWERS["a"], "metric": "rouge"}}, {}, "metric"),
+        ({"a": {**ANSWERS["a"], "kind": "single"}}, {}, "are of the kind 'text2text', not 'single'"),
+        ({"a": {**ANSWERS["a"], "labels": ["x"]}}, {}, "answers in words have no labels"),
+        ({"a": {**ENTITIES["a"], "max_tokens": 9}}, {}, "max_tokens is of answers in words"),
+        ({"a": {**ENTITIES["a"], "prompt": {"pattern": "x"}}}, {}, "a prompt has the words of labels"),
+    ],
+)
+def test_what_a_study_of_a_form_has_not_is_refused_in_one_sentence_with_a_hint(
+    tmp_path: Path, data: dict[str, Any], over: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadSpec, match=message) as refused:
+        form_study_of(tmp_path, data, **over)
+    assert refused.value.hint
+    assert "\n" not in refused.value.message
+
+
 def test_a_file_that_is_missing_or_not_toml_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadSpec, match="There is no file"):
         StudySpec.from_toml(tmp_path / "none.toml")

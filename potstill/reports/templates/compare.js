@@ -6,7 +6,7 @@
   const NS = "http://www.w3.org/2000/svg";
   const DASHES = { "ft": "", "p": "7 4", "ft+kd": "2 3", "p+kd": "9 3 2 3", "llm+kd": "1 4" };
   const MARKS = ["circle", "square", "triangle", "diamond", "cross", "down", "plus", "star"];
-  const BASELINES = ["majority", "tf-idf", "zero-encoder", "zero-llm", "few-llm"];
+  const BASELINES = ["majority", "tf-idf", "zero-encoder", "zero-llm", "few-llm", "known-words", "frequent-answer", "text-itself"];
 
   const make = (name, attributes, parent, text) => {
     const node = document.createElementNS(NS, name);
@@ -158,7 +158,7 @@
       const [procedure, backbone] = [key.slice(0, key.indexOf("|")), key.slice(key.indexOf("|") + 1)];
       const base = BASELINES.includes(procedure), i = backbones.indexOf(backbone);
       return {
-        key, title: section.titles[key], on: procedure !== "majority", base, hollow: procedure.endsWith("kd"),
+        key, title: section.titles[key], on: !["majority", "frequent-answer"].includes(procedure), base, hollow: procedure.endsWith("kd"),
         colour: i >= 0 ? `var(--c${i % 8})` : "var(--c6)", mark: i >= 0 ? MARKS[i % 5] : MARKS[5 + BASELINES.indexOf(procedure) % 3],
         dash: base ? "3 3" : DASHES[procedure] || "",
         points: section.points.filter(p => p.procedure === procedure && p.backbone === backbone),
