@@ -72,7 +72,8 @@ class KdOptions(Options):
             token of that answer, how probable the teacher found it and others, with the given `temperature` or 2. That
             needs a teacher that is trained here and has the student's tokenizer.
         names_weight: without gold, the share of the label names' opinion, as the student reads them and refined over
-            the pool, beside the teacher's; 0 takes the teacher's alone. For a student that can begin from label names.
+            the pool, beside the teacher's; 0 takes the teacher's alone. "auto" takes 0.2 if both agree clearly more
+            often than by chance, for a student that can begin from label names and a task of single labels.
     """
 
     temperature: Literal["fitted"] | Annotated[float, Field(gt=0, lt=100)] = "fitted"
@@ -80,7 +81,7 @@ class KdOptions(Options):
     hint_weight: float = Field(default=0.0, ge=0, lt=1)
     shots: int | None = Field(default=None, ge=0)
     n_neighbors: int = Field(default=10, ge=0, le=1000)
-    names_weight: float = Field(default=0.0, ge=0, le=1)
+    names_weight: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
     level: Literal["sequence", "token"] = "sequence"
 
 
@@ -113,8 +114,8 @@ def kd(run: Run) -> Student:
         predictions = calibration.apply(on_gold.scores[on_gold.answered]).argmax(axis=1)
         on_gold_predictions = GoldPredictions(held_out[on_gold.answered], predictions)
         soft = correct_soft_labels(texts, soft, on_gold_predictions, options.n_neighbors, run)
-        if options.names_weight and not gold.texts and run.task.kind != "multi":
-            soft = add_name_opinion(texts, soft, options.names_weight, options.n_neighbors, run)
+        if not gold.texts:
+            soft = add_name_opinion(texts, soft, options.names_weight, run)
     return _train(run, options, texts, soft, hint)
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.annotation.agreement import cohen_kappa
 from potstill.errors import BudgetExceeded
 from potstill.evaluation.calibration import log_softmax, softmax, temperature_for_accuracy
 from potstill.evaluation.cross_validation import fold_splits
@@ -22,7 +24,7 @@ from potstill.procedures.label_propagation import propagate_labels
 from potstill.procedures.name_opinions import refine_until_settled
 from potstill.procedures.opinions import note_agreement, note_refined_names, student_opinion
 from potstill.procedures.soft_labels import initial_student
-from potstill.run.notes import LabelsCorrected
+from potstill.run.notes import LabelsCorrected, NoteRecord
 from potstill.run.run import Run
 from potstill.run.spec import quick_student
 from potstill.students.base import Floats, Student
@@ -32,6 +34,9 @@ SELF_WEIGHT = 0.3  # share of its first probabilities that a text keeps in each 
 MAX_GRAPH_TEXTS = 20_000  # texts in one neighbour graph: exact search takes time in their square
 FOLDS, MAX_P_VALUE = 4, 0.1  # of the cross-validation on gold; a larger two-sided p-value shows nothing
 MIN_TEACHER_ERRORS = 5  # fewer errors on gold cannot show that the gold-only student is better
+# Without gold: the share of the label names' opinion beside the teacher's, and the least Cohen's kappa of both; chosen
+# on pool texts of four data sets (docs/log.md).
+NAMES_WEIGHT, MIN_NAMES_KAPPA = 0.2, 0.2
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,28 @@ class GoldPredictions:
 
     rows: NDArray[np.int64]
     predictions: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NamesLeftOut(NoteRecord):
+    """Without gold the label names were no opinion beside the teacher's, since both hardly agree.
+
+    Attributes:
+        n_texts: texts of the pool that both labelled.
+        kappa: Cohen's, of their most probable labels.
+    """
+
+    name = "names_left_out"
+    n_texts: int
+    kappa: float
+
+    def sentence(self) -> str:
+        """Why, and what helps."""
+        return (
+            f"The label names are not read beside the teacher: both agree on {self.n_texts:,} texts hardly more often "
+            f"than by chance (kappa {self.kappa:.2f}), as with names that are codes. Descriptions say more "
+            "([task.descriptions]); names_weight under [procedure] decides."
+        )
 
 
 def correct_soft_labels(
@@ -83,32 +110,48 @@ def correct_soft_labels(
     return corrected
 
 
-def add_name_opinion(texts: Sequence[str], soft: Floats, weight: float, n_neighbors: int, run: Run) -> Floats:
-    """(N, K) a teacher's probabilities multiplied with those of the label names, and spread among neighbours.
+def add_name_opinion(texts: Sequence[str], soft: Floats, weight: float | Literal["auto"], run: Run) -> Floats:
+    """(N, K) a teacher's probabilities and those of the label names as one: a logarithmic opinion pool (Heskes 1998).
 
     The names are read by the untrained student and refined over the N texts, which knows nothing that the teacher does:
-    both err on different texts. Half and half is the product of both.
+    both err on different texts. Spreading the result among neighbours helped no student (docs/log.md).
 
     Args:
         texts: N texts that the teacher labelled.
         soft: (N, K) its probabilities.
-        weight: of the names, in [0, 1].
-        n_neighbors: neighbours in label propagation.
+        weight: of the names, in [0, 1]; "auto" leaves out names that are mere codes, and those that the student cannot
+            read or the money is not enough for.
         run: has no gold; stores an `AgreementEstimated` note.
 
     Raises:
         BadSpec: the student cannot begin from label names.
     """
-    gold = run.pool.subset("train")
-    student = initial_student(run, gold, run.spec.student)
+    gold, capabilities = run.pool.subset("train"), student_kind(run.spec.student.kind).capabilities
+    if not weight or run.task.kind == "multi":
+        return soft
+    if weight == "auto" and not (run.task.kind == "single" and capabilities.zero_shot and capabilities.vectors):
+        return soft
+    try:
+        student = initial_student(run, gold, run.spec.student)
+    except BudgetExceeded:
+        if weight == "auto":
+            return soft
+        raise
     names = student_opinion(student, texts, gold)
     teacher = np.log(np.maximum(soft, 1e-9)).astype(np.float32)
     rounds = refine_until_settled([names.scores], [names.vectors], [1.0])
-    note_refined_names(run, rounds)
     (refined,) = rounds.scores
+    if weight == "auto":
+        kappa = cohen_kappa(refined.argmax(axis=1), teacher.argmax(axis=1))
+        if not kappa >= MIN_NAMES_KAPPA:  # also where one label is all there is
+            note = NamesLeftOut(len(texts), kappa)
+            run.note(note)
+            run.reporter.info(note.sentence())
+            return soft
+        weight = NAMES_WEIGHT
+    note_refined_names(run, rounds)
     note_agreement(run, refined, teacher, ("The label names", "the teacher"))
-    probs = softmax(2 * (weight * refined + (1 - weight) * teacher)).astype(np.float32)
-    return _propagate(run, student, texts, probs, n_neighbors) if n_neighbors else probs
+    return softmax(weight * refined + (1 - weight) * teacher).astype(np.float32)
 
 
 def _propagate(run: Run, student: Student, texts: Sequence[str], probs: Floats, n_neighbors: int) -> Floats:

@@ -17,6 +17,7 @@ from potstill.evaluation.calibration import softmax
 from potstill.evaluation.label_free_accuracy import accuracy_from_agreement, labels_for_interval
 from potstill.planning.cost_estimate import estimate_cost
 from potstill.procedures.kd import kd
+from potstill.procedures.label_correction import NamesLeftOut
 from potstill.procedures.name_opinions import balance_labels, refine_names, refine_until_settled, standardize
 from potstill.procedures.opinions import AgreementEstimated, NamesRefined
 from potstill.procedures.selftrain import selftrain
@@ -161,9 +162,41 @@ def test_label_names_are_an_opinion_beside_a_teacher_s(tmp_path: Path, weights: 
     teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.95, "usd_per_million_tokens": 1.0}
     found = {}
     for weight in (0.0, 0.1, 1.0):
-        given = spec(weights, {"name": "kd", "names_weight": weight, "n_neighbors": 0}, teacher)
+        given = spec(weights, {"name": "kd", "names_weight": weight}, teacher)
         with Run.open(tmp_path / f"run{weight}", given, task, pool) as run:
             found[weight] = kd(run).predict_proba(list(pool.texts)).argmax(axis=1)
             assert len(estimates(run)) == bool(weight)
             assert run.ledger.totals().by_category["llm"] > 0
     assert (found[0.0] == found[0.1]).mean() > (found[0.0] == found[1.0]).mean()
+
+
+def test_names_that_agree_with_the_teacher_by_chance_are_left_out(
+    tmp_path: Path, weights: Path, keyword_labels: Path
+) -> None:
+    """Names that are codes would spoil the answers, and without gold only their agreement with them shows it."""
+    columns = world(30)
+    pool = build_pool(Table.from_columns({"text": columns["text"]}), labels=("money", "sport", "weather")).pool
+    teacher = {"name": "replay", "file": str(keyword_labels), "accuracy": 0.95, "usd_per_million_tokens": 1.0}
+    words = {"money": "bank loan", "sport": "goal match", "weather": "word text"}
+    codes = {"money": "goal match", "sport": "word text", "weather": "bank loan"}
+    found = {}
+    for name, described, weight in (("auto", words, "auto"), ("codes", codes, "auto"), ("off", codes, 0)):
+        given = spec(weights, {"name": "kd", "names_weight": weight}, teacher)
+        with Run.open(tmp_path / name, given, Task(pool.labels, "world", described), pool) as run:
+            found[name] = kd(run).predict_proba(list(pool.texts))
+            left_out = [note.record for note in run.notes() if isinstance(note.record, NamesLeftOut)]
+            assert (len(estimates(run)), len(left_out)) == {"auto": (1, 0), "codes": (0, 1), "off": (0, 0)}[name]
+            assert all("[task.descriptions]" in note.sentence() for note in left_out)
+    np.testing.assert_array_equal(found["codes"], found["off"])
+
+
+def test_a_student_that_reads_no_label_names_takes_the_teacher_s_answers_alone(
+    tmp_path: Path, keyword_labels: Path
+) -> None:
+    pool = build_pool(Table.from_columns({"text": world(30)["text"]}), labels=("money", "sport", "weather")).pool
+    teacher = {"name": "replay", "file": str(keyword_labels), "usd_per_million_tokens": 1.0}
+    given = Spec.from_dict({"budget": 1, "student": "linear", "procedure": "kd", "teacher": teacher})
+    with Run.open(tmp_path / "run", given, Task(pool.labels, "world"), pool) as run:
+        kd(run)
+        assert len(run.student_keys) == 1
+        assert not estimates(run)
