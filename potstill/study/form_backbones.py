@@ -17,17 +17,20 @@ from potstill.study.backbones import Backbone, StudyBackbones, n_bytes
 from potstill.study.records import procedure_title
 from potstill.study.spec import StudySpec
 from potstill.study.spec_tables import BackboneSpec
+from potstill.teachers.kinds import teacher_kind
 
 
 def resolve_form_backbones(study: StudySpec, data: str) -> StudyBackbones:
     """Look up every backbone of the study for one data set.
 
     Raises:
-        UnknownName, MissingWeights, BadInput: weights that are not on this machine.
-        BadSpec: a backbone whose students give other answers or have no such option, or a procedure of no backbone.
+        UnknownName, MissingWeights, BadInput: weights that are not on this machine, or of another kind.
+        BadSpec: a teacher or a backbone's student that gives other answers, an option that there is not, or a procedure
+            that no backbone runs.
     """
     form = study.data[data].form
     assert form is not None
+    _check_teacher(study, form)
     backbones = tuple(_resolve(each, form, study) for each in study.backbones)
     unused = next((name for name in study.procedures if not any(name in each.procedures for each in backbones)), None)
     if unused is not None:
@@ -42,6 +45,15 @@ def resolve_form_backbones(study: StudySpec, data: str) -> StudyBackbones:
     return StudyBackbones(backbones, ft_teacher=teacher)
 
 
+def _check_teacher(study: StudySpec, form: OutputForm) -> None:
+    teacher = study.teacher
+    if teacher is not None and form not in teacher_kind(teacher.kind).capabilities.output_forms:
+        raise BadSpec(
+            f"The teacher {teacher.name!r} does not give {ANSWERS[form]}.",
+            "Name another under [teacher], or leave it and llm+kd out.",
+        )
+
+
 def _resolve(spec: BackboneSpec, form: OutputForm, study: StudySpec) -> Backbone:
     given = spec.student or spec.name
     kind, _, weights = given.partition(":")
@@ -53,11 +65,10 @@ def _resolve(spec: BackboneSpec, form: OutputForm, study: StudySpec) -> Backbone
             f"The backbone {spec.name!r} is a student of the kind {kind!r}, which does not give {ANSWERS[form]}.",
             f'Take student = "{default}:WEIGHTS" for it.',
         )
-    for alternative in spec.alternatives or (
-        {},
-    ):  # an option that does not exist is refused before anything is trained
+    for alternative in spec.alternatives or ({},):
         options = {**spec.options, **alternative}
-        student_kind(kind)(StudentConfig((), weights, {}, options, "text2text", "", Output(form)))
+        config = StudentConfig((), weights, {}, options, "text2text", "", Output(form))
+        student_kind(kind)(config).check_requirements()  # what cannot be is refused before anything is trained
     student = ComponentSpec(name=f"{kind}:{weights}".rstrip(":"), **spec.options)
     size = n_bytes(find_weights(weights)) if weights else 0
     procedures = study.procedures if spec.procedures is None else spec.procedures

@@ -310,7 +310,7 @@ class _StudyRun:
             charged_usd=micros_to_usd(self.spent),
             seconds=seconds,
             stop_reason=stop_reason,
-            simulation="Simulation: the teacher replays known labels." if self._is_simulated() else "",
+            simulation=f"Simulation: the teacher replays known {_answers(study)}." if self._is_simulated() else "",
             machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
             finished=datetime.now().astimezone().isoformat(timespec="seconds"),
         )
@@ -345,6 +345,10 @@ class _StudyRun:
             leaks=dataset.leaks,
             form=dataset.task.form,
         )
+
+
+def _answers(study: StudySpec) -> str:
+    return "labels" if study.form is None else "answers"
 
 
 def _failed(key: str) -> str:

@@ -11,7 +11,7 @@ from support.study import study_of
 from support.tinybert import write_tinybert
 from support.tinylm import write_tinycausal, write_tinyt5
 
-from potstill.errors import BadSpec, UnknownName
+from potstill.errors import BadInput, BadSpec, UnknownName
 from potstill.study.backbones import StudyBackbones, resolve_backbones
 from potstill.study.form_backbones import resolve_form_backbones
 
@@ -50,13 +50,31 @@ def test_the_kind_of_a_writer_is_that_of_its_weights(tmp_path: Path) -> None:
         ("free", "tagger:minilm", "does not give answers in words"),
         ("entities", {"name": "tagger:minilm", "options": {"epoch": 2}}, "no option 'epoch'"),
         ("entities", {"name": "tagger:minilm", "alternatives": [{"lr": "x"}]}, "lr"),
-        ("entities", {"name": "tagger", "procedures": ["ft"]}, "No backbone runs FT\\+KD"),
     ],
 )
 def test_a_backbone_that_cannot_is_refused_with_a_hint(tmp_path: Path, form: str, backbone: Any, message: str) -> None:
     with pytest.raises(BadSpec, match=message) as refused:
         resolve(tmp_path, form, [backbone])
     assert refused.value.hint
+
+
+def test_a_procedure_that_no_backbone_runs_is_refused(tmp_path: Path) -> None:
+    weights = str(write_tinybert(tmp_path / "small"))
+    with pytest.raises(BadSpec, match=r"No backbone runs FT\+KD") as refused:
+        resolve(tmp_path, "entities", [{"name": weights, "procedures": ["ft"]}])
+    assert refused.value.hint
+
+
+def test_weights_of_another_kind_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    causal = str(write_tinycausal(tmp_path / "causal"))
+    with pytest.raises(BadInput, match="is of the kind 'causal', and 'encoder' is needed"):
+        resolve(tmp_path, "entities", [causal])
+
+
+def test_a_teacher_that_gives_other_answers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadSpec, match="The teacher 'human' does not give marked entities") as refused:
+        resolve(tmp_path, "entities", ["tagger:x"], procedures=["llm+kd"], teacher="human")
+    assert "[teacher]" in refused.value.hint
 
 
 def test_unknown_weights_are_named(tmp_path: Path) -> None:

@@ -42,12 +42,18 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a whole study the first student of the backbone "small" is exported and measured, quickly."""
     from potstill.evaluation.latency import measure_latency
+    from potstill.study.form_footprint import measure_form_footprint
 
     monkeypatch.setattr(
         "potstill.study.form_footprint.measure_latency",
         lambda predict, texts, **_: measure_latency(predict, texts, seconds=0.02),
+    )
+    monkeypatch.setattr(
+        "potstill.study.cell_kind.measure_form_footprint",
+        lambda *given: measure_form_footprint(*given) if given[-1].endswith("small") else Footprint(),
     )
 
 
@@ -63,7 +69,7 @@ def scores(study: StudyResult, procedure: str) -> list[dict[str, float]]:
 
 
 def test_a_study_of_entities_runs_to_its_report_with_a_teacher(
-    entities: tuple[Path, dict[str, Any]], tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+    entities: tuple[Path, dict[str, Any]], tmp_path: Path, one_measured: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, keys = entities
     asked = {"procedures": ["ft", "ft+kd", "llm+kd"], "teacher": replay(folder)}
@@ -82,17 +88,17 @@ def test_a_study_of_entities_runs_to_its_report_with_a_teacher(
     kd = done.study.results[Cell("food", 40, 0, "ft+kd", "small")]
     assert 0 < kd.usage.teacher_seconds < kd.usage.seconds
     assert done.study.results[Cell("food", 40, 0, "llm+kd", "large")].usage.llm_usd > 0
-    for name in ("large", "small"):
-        footprint = done.study.footprint(Cell("food", 40, 0, "ft+kd", name))
-        assert footprint.parameters
-        assert footprint.flops
-        assert footprint.p50_ms
-        assert footprint.size_mb
+    footprint = done.study.footprint(Cell("food", 40, 0, "ft+kd", "small"))
+    assert footprint.parameters
+    assert footprint.flops
+    assert footprint.p50_ms
+    assert footprint.size_mb
+    assert footprint.note == "measured on food, FT+KD small"
     page, text = (done.folder / "compare.html").read_text(encoding="utf-8"), done.to_text()
     for shown in (page, text):
         assert "2 types of entities" in shown
         assert "entity F1" in shown
-        assert "Simulation" in shown
+        assert "Simulation: the teacher replays known answers." in shown
         assert "accuracy" not in shown.lower().replace(json.dumps(str(folder)), "")
         assert "classes" not in shown
     assert "Entity F1 by gold labels" in page
@@ -106,7 +112,7 @@ def test_a_study_of_entities_runs_to_its_report_with_a_teacher(
 
 
 def test_a_study_of_answers_in_words_runs_to_its_report(
-    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, one_measured: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = write_answers(tmp_path)
     small = {**keys["backbones"][1], "procedures": ["ft+kd"]}
@@ -120,11 +126,10 @@ def test_a_study_of_answers_in_words_runs_to_its_report(
     (ft,), (frequent,), (same,) = (scores(done.study, name) for name in ("ft", "frequent-answer", "text-itself"))
     assert ft.keys() == {"exact_match", "token_f1", "rouge_1", "rouge_2", "rouge_l", "bleu"}
     assert ft["exact_match"] > frequent["exact_match"] > same["exact_match"] == 0
-    for cell in (Cell("topics", 100, 0, "ft", "large"), Cell("topics", 100, 0, "ft+kd", str(tmp_path / "small"))):
-        footprint = done.study.footprint(cell)
-        assert footprint.parameters
-        assert footprint.flops
-        assert footprint.p50_ms
+    footprint = done.study.footprint(Cell("topics", 100, 0, "ft+kd", str(tmp_path / "small")))
+    assert footprint.parameters
+    assert footprint.flops
+    assert footprint.p50_ms
     page, text = (done.folder / "compare.html").read_text(encoding="utf-8"), done.to_text()
     assert "Exact match by gold labels" in page
     assert "the text itself" in page
