@@ -22,7 +22,7 @@ OTHER_MEANINGS = {
     **dict.fromkeys(
         [
             ("ledger/prices.py", "human"),
-            ("procedures/annotate.py", "human"),
+            ("procedures/annotators.py", "human"),
             ("reports/charts.py", "human"),
             ("reports/html.py", "human"),
             ("run/shared_answers.py", "human"),

@@ -1,6 +1,7 @@
 """Imports a label file into a run: every row is checked before any label is stored.
 
-One reader for each kind of file (`spreadsheet.py`, `labelstudio.py`) turns it into `LabelEntry` records.
+One reader for each kind of file (`spreadsheet.py`, `labelstudio.py`, of answers `form_table.py` and
+`form_labelstudio.py`) turns it into `LabelEntry` records.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from potstill.annotation.session import clean_annotator_name
+from potstill.data.form_annotations import form_annotations
 from potstill.data.label_values import LabelMatcher, normalise_label
 from potstill.data.pool.label_files import unknown_label_error
 from potstill.data.task import JsonObject, Task
+from potstill.data.text2text_rows import UnreadableAnswerError
 from potstill.errors import BadData, BadSpec
 from potstill.ledger.store import Annotation, AnnotationStore, LabelRequest
 
@@ -28,7 +31,7 @@ class LabelEntry:
         location: where it is in the file, as in "line 5".
         id: the text's id; "" if the file has none.
         text: the text beside it; None if the file has none.
-        label: the label, `UNSURE`, or "" if unlabelled.
+        label: the label, `UNSURE`, or "" if unlabelled; of answers a cell that `FormAnnotations.read_cell` reads.
         annotator: the annotator's name; "" if the file has none.
         seconds: how long the label took; 0 if unknown.
     """
@@ -63,6 +66,7 @@ class ImportResult:
         n_disagreeing: surplus labels that no stored label of their text equals.
         too_late: not stored, since the run has collected their texts' labels.
         notes: sentences on what was recognised, read in another spelling, and left out.
+        noun: "labels" or "answers".
     """
 
     file: str
@@ -74,6 +78,7 @@ class ImportResult:
     n_disagreeing: int
     too_late: int
     notes: tuple[str, ...] = ()
+    noun: str = "labels"
 
     def to_json(self) -> JsonObject:
         """A JSON object."""
@@ -81,19 +86,20 @@ class ImportResult:
 
     def to_text(self) -> str:
         """A line for each count that matters."""
+        noun = self.noun
         lines = [
-            f"{self.new} new labels from {self.file}; {self.unchanged} were stored before, "
-            f"{self.unlabelled} rows have no label yet."
+            f"{self.new} new {noun} from {self.file}; {self.unchanged} were stored before, "
+            f"{self.unlabelled} rows have no {noun.removesuffix('s')} yet."
         ]
         if self.changed:
-            lines.append(f"{self.changed} labels replaced others of the same annotator.")
+            lines.append(f"{self.changed} {noun} replaced others of the same annotator.")
         if self.surplus:
             lines.append(
-                f"{self.surplus} were left out: their texts have as many labels as were ordered, and "
-                f"{self.n_disagreeing} of them disagree. More labels a text: annotators_per_text = 2 under [teacher]."
+                f"{self.surplus} were left out: their texts have as many {noun} as were ordered, and "
+                f"{self.n_disagreeing} of them disagree. More {noun} a text: annotators_per_text = 2 under [teacher]."
             )
         if self.too_late:
-            lines.append(f"{self.too_late} came too late: the run has used the labels of those texts already.")
+            lines.append(f"{self.too_late} came too late: the run has used the {noun} of those texts already.")
         return "\n".join([*self.notes, *lines])
 
 
@@ -115,8 +121,8 @@ def import_labels(
             one annotator for one text. No label is stored then.
         BadSpec: several annotators were ordered for each text, and a label has no annotator.
     """
-    matcher = LabelMatcher(task.labels)
-    new = _check_entries(entries.rows, labels, task, matcher, file=file, source=source, annotator=annotator)
+    parser = _LabelParser(task) if task.form is None else _AnswerParser(task)
+    new = _check_entries(entries.rows, labels, task, parser, file=file, source=source, annotator=annotator)
     stored: dict[str, set[str]] = {}
     for each in labels.annotations():
         stored.setdefault(each.id, set()).add(each.label)
@@ -134,7 +140,8 @@ def import_labels(
             for outcome, each in zip(outcomes, new, strict=True)
         ),
         too_late=counts["collected"],
-        notes=(*entries.sentences, *matcher.sentences(file)),
+        notes=(*entries.sentences, *parser.sentences(file)),
+        noun="labels" if task.form is None else "answers",
     )
 
 
@@ -142,7 +149,7 @@ def _check_entries(
     entries: Sequence[LabelEntry],
     labels: AnnotationStore,
     task: Task,
-    matcher: LabelMatcher,
+    parser: _LabelParser | _AnswerParser,
     *,
     file: str,
     source: str,
@@ -154,7 +161,7 @@ def _check_entries(
     locations: dict[tuple[str, str], str] = {}
     for entry in entries:
         request = _find_request(entry, requests, task, file)
-        label = _parse_label(entry, matcher, file)
+        label = parser.parse(entry, request, file)
         if label is None:
             continue
         name = entry.annotator or annotator
@@ -207,17 +214,47 @@ def _find_request(entry: LabelEntry, requests: Mapping[str, LabelRequest], task:
     return request
 
 
-def _parse_label(entry: LabelEntry, matcher: LabelMatcher, file: str) -> str | None:
-    """The label; "" for unsure, None if unlabelled."""
-    label = normalise_label(entry.label)
-    if not label:
-        return None
-    if label == UNSURE and label not in matcher.labels:
-        return ""
-    found = matcher.find(label)
-    if found is None:
-        raise unknown_label_error(f"{file}, {entry.location}", label, matcher.labels)
-    return found
+class _LabelParser:
+    """Reads the labels of entries."""
+
+    def __init__(self, task: Task) -> None:
+        self._matcher = LabelMatcher(task.labels)
+
+    def parse(self, entry: LabelEntry, request: LabelRequest, file: str) -> str | None:
+        """The label; "" for unsure, None if unlabelled."""
+        label, matcher = normalise_label(entry.label), self._matcher
+        if not label:
+            return None
+        if label == UNSURE and label not in matcher.labels:
+            return ""
+        found = matcher.find(label)
+        if found is None:
+            raise unknown_label_error(f"{file}, {entry.location}", label, matcher.labels)
+        return found
+
+    def sentences(self, file: str) -> tuple[str, ...]:
+        """What was read in another spelling."""
+        return self._matcher.sentences(file)
+
+
+class _AnswerParser:
+    """Reads the answers of entries in a text-to-text task."""
+
+    def __init__(self, task: Task) -> None:
+        self._form = form_annotations(task)
+
+    def parse(self, entry: LabelEntry, request: LabelRequest, file: str) -> str | None:
+        """The answer as it is stored; "" for unsure, None if there is none."""
+        if entry.label.strip() in ("", UNSURE):
+            return "" if entry.label.strip() else None
+        try:
+            return self._form.read_cell(request.text, entry.label)
+        except UnreadableAnswerError as error:
+            raise BadData(f"{file}, {entry.location} {error}.", self._form.mend) from None
+
+    def sentences(self, file: str) -> tuple[str, ...]:
+        """What was read in another spelling."""
+        return self._form.sentences(file)
 
 
 def _normalised(text: str) -> str:

@@ -1,5 +1,6 @@
 """Writes Label Studio's task JSON and reads its export ("JSON"); JSON-MIN and CSV are read in `spreadsheet.py`.
 
+What is different for the answers of a text-to-text task is in `form_labelstudio.py`.
 Written: a list of tasks with `data` and `annotations`, and beside it the labelling configuration of the project. Read:
 `annotations` with `result` items of the types "choices" and "taxonomy" of one control (`from_name`), `lead_time` and
 `completed_by` (a number, or a user with an e-mail address). Source: Label Studio's guide, pages "task format", "export"
@@ -9,29 +10,31 @@ and the tag "Choices".
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-
+from potstill.annotation.form_labelstudio import form_config, form_results
 from potstill.annotation.import_labels import UNSURE, LabelEntries, LabelEntry
+from potstill.annotation.labelstudio_tasks import (
+    ANNOTATOR_PREFIX,
+    CONTROL,
+    StudioResult,
+    StudioTask,
+    annotator_name,
+    choose_control,
+    read_studio_file,
+)
 from potstill.data.atomic import atomic_file
 from potstill.data.label_exports import read_export
-from potstill.data.label_exports.base import best_question
 from potstill.data.label_exports.label_studio import TOOL as LABEL_STUDIO
-from potstill.data.label_values import PATH_SEPARATOR
 from potstill.data.pairs import PAIR_SEPARATOR
 from potstill.data.tables import read_table
 from potstill.data.task import JsonObject, Task
-from potstill.errors import BadData, did_you_mean
+from potstill.errors import BadData
 from potstill.ledger.store import Annotation, AnnotationStore
 
-CONTROL = "label"  # the name of the Choices tag
-ANNOTATOR_PREFIX = "annotator: "  # in the `meta` of a result: our annotators are not users of Label Studio
 SELECT_FROM_N_LABELS = 12
-BOM = b"\xef\xbb\xbf"
 
 
 def write_tasks(path: Path, labels: AnnotationStore, task: Task, annotator: str = "") -> int:
@@ -55,7 +58,7 @@ def write_tasks(path: Path, labels: AnnotationStore, task: Task, annotator: str 
         {
             "id": number,
             "data": {**_texts(request.text), "potstill_id": request.id},
-            "annotations": [_annotation_json(each, request.text) for each in annotations.get(request.id, [])],
+            "annotations": [_annotation_json(each, request.text, task) for each in annotations.get(request.id, [])],
         }
         for number, request in enumerate(requests, 1)
         if not annotator or request.id in open_ids
@@ -70,6 +73,8 @@ def write_tasks(path: Path, labels: AnnotationStore, task: Task, annotator: str 
 
 def labelling_config(task: Task, *, pair: bool = False) -> str:
     """The labelling configuration of a project for this task."""
+    if task.form is not None:
+        return form_config(task)
     texts = ("text_a", "text_b") if pair else ("text",)
     layout = ' layout="select"' if task.n_labels > SELECT_FROM_N_LABELS else ' showInLine="true"'
     lines = ["<View>"]
@@ -91,81 +96,16 @@ def _texts(text: str) -> dict[str, str]:
     return {"text_a": first, "text_b": second}
 
 
-def _annotation_json(annotation: Annotation, text: str) -> JsonObject:
+def _annotation_json(annotation: Annotation, text: str, task: Task) -> JsonObject:
+    if task.form is not None:
+        results = form_results(task, annotation.id, text, annotation.label)
+    else:
+        value, to_name = {"choices": [annotation.label or UNSURE]}, next(iter(_texts(text)))
+        results = [{"from_name": CONTROL, "to_name": to_name, "type": "choices", "value": value}]
     # Without `completed_by`: Label Studio refuses a file that names people who are not its users.
-    result = {
-        "from_name": CONTROL,
-        "to_name": next(iter(_texts(text))),
-        "type": "choices",
-        "value": {"choices": [annotation.label or UNSURE]},
-        "meta": {"text": [ANNOTATOR_PREFIX + annotation.annotator]},
-    }
-    return {"result": [result], "lead_time": annotation.seconds, "was_cancelled": False}
-
-
-class _Value(BaseModel):
-    """`value` of a result: the chosen labels, or their paths in a taxonomy."""
-
-    choices: list[str] = []
-    taxonomy: list[list[str]] = []
-
-    @property
-    def labels(self) -> list[str]:
-        """The choices, and the paths as one name each."""
-        return [*self.choices, *(PATH_SEPARATOR.join(path) for path in self.taxonomy)]
-
-
-class _Meta(BaseModel):
-    """`meta` of a result: notes, here the annotator."""
-
-    text: list[str] = []
-
-
-class _Result(BaseModel):
-    """An entry of `result`: one answered control of the page."""
-
-    type: str
-    from_name: str = CONTROL
-    value: _Value = _Value()
-    meta: _Meta | None = None
-
-
-class _User(BaseModel):
-    """`completed_by`: the person of Label Studio who labelled."""
-
-    id: int | None = None
-    email: str = ""
-    first_name: str = ""
-    last_name: str = ""
-
-
-class _Annotation(BaseModel):
-    """An entry of `annotations`: one person's answer about one text."""
-
-    result: list[_Result]
-    was_cancelled: bool | None = None
-    lead_time: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    completed_by: int | _User | None = None
-
-
-class _Data(BaseModel):
-    """`data` of a task: the text, or the two texts of a pair."""
-
-    text: str | None = None
-    text_a: str | None = None
-    text_b: str | None = None
-    potstill_id: str = ""
-
-
-class _Task(BaseModel):
-    """An exported task: a text and its annotations."""
-
-    id: int | str | None = None
-    data: _Data
-    annotations: list[_Annotation] = []
-
-
-_TASKS = TypeAdapter(list[_Task])
+    meta = {"text": [ANNOTATOR_PREFIX + annotation.annotator]}
+    results = [{**each, "meta": meta} for each in results]
+    return {"result": results, "lead_time": annotation.seconds, "was_cancelled": False}
 
 
 def is_task_list(path: Path) -> bool:
@@ -190,45 +130,17 @@ def read_tasks(path: Path, labels: Sequence[str] = (), named: str = "") -> Label
     Raises:
         BadData: not JSON, not an export, or several choices in one annotation.
     """
-    try:
-        tasks = _TASKS.validate_json(path.read_bytes().removeprefix(BOM))
-    except FileNotFoundError:
-        raise BadData(f"There is no file {path}.", "Check the path.") from None
-    except OSError as error:
-        raise BadData(f"{path.name} cannot be read: {error.strerror}.", "Check the file.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BadData(
-            f"{path.name} is not an export of Label Studio: {where}: {first['msg'][:1].lower()}{first['msg'][1:]}.",
-            "Export the project as JSON.",
-        ) from None
-    control, sentences = _choose_control(path.name, tasks, labels, named)
-    rows = (entry for number, each in enumerate(tasks, 1) for entry in _entries(path.name, number, each, control))
-    return LabelEntries(tuple(rows), sentences)
+    tasks = read_studio_file(path)
+    found = choose_control(path.name, tasks, _choices_of, (*labels, UNSURE), named)
+    rows = (entry for number, each in enumerate(tasks, 1) for entry in _entries(path.name, number, each, found.name))
+    return LabelEntries(tuple(rows), found.sentences)
 
 
-def _choose_control(
-    file: str, tasks: Sequence[_Task], labels: Sequence[str], named: str
-) -> tuple[str, tuple[str, ...]]:
-    """The control (`from_name`) whose choices are the labels, and a sentence on each other one."""
-    answers: dict[str, Counter[str]] = {}
-    n_results = Counter(each.from_name for task in tasks for by in task.annotations for each in by.result)
-    for result in (each for task in tasks for annotation in task.annotations for each in annotation.result):
-        counts = answers.setdefault(result.from_name, Counter())
-        counts.update(result.value.labels if result.type in ("choices", "taxonomy") else ())
-    if named and named not in answers:
-        raise BadData(f"{file} has no control {named!r}.", did_you_mean(named, answers))
-    control = named or best_question({name: counts for name, counts in answers.items() if counts}, (*labels, UNSURE))
-    return control, tuple(
-        f"{file}: the answers of the control {name!r} are not read ({n_results[name]:,}); the labels are those "
-        f"of {control!r}. Another control: --label NAME"
-        for name in answers
-        if name != control
-    )
+def _choices_of(result: StudioResult) -> Sequence[str]:
+    return result.value.labels if result.type in ("choices", "taxonomy") else ()
 
 
-def _entries(file: str, number: int, task: _Task, control: str) -> Iterator[LabelEntry]:
+def _entries(file: str, number: int, task: StudioTask, control: str) -> Iterator[LabelEntry]:
     where, data = f"task {task.id or number}", task.data
     text = data.text
     if data.text_a is not None and data.text_b is not None:
@@ -242,17 +154,6 @@ def _entries(file: str, number: int, task: _Task, control: str) -> Iterator[Labe
                 'Set choice="single" in the configuration.',
             )
         label = chosen[0] if chosen else ""
-        yield LabelEntry(where, data.potstill_id, text, label, _annotator_name(annotation), annotation.lead_time or 0.0)
+        yield LabelEntry(where, data.potstill_id, text, label, annotator_name(annotation), annotation.lead_time or 0.0)
     if not annotations:
         yield LabelEntry(where, data.potstill_id, text, "")
-
-
-def _annotator_name(annotation: _Annotation) -> str:
-    notes = [line for result in annotation.result if result.meta is not None for line in result.meta.text]
-    for line in notes:
-        if line.startswith(ANNOTATOR_PREFIX):
-            return line.removeprefix(ANNOTATOR_PREFIX)
-    by = annotation.completed_by
-    if isinstance(by, _User):
-        return by.email or f"{by.first_name} {by.last_name}".strip() or (f"user {by.id}" if by.id is not None else "")
-    return "" if by is None else f"user {by}"

@@ -1,8 +1,9 @@
 """An annotation session: which text an annotator sees next, and storing, skipping and undoing labels. No web page.
 
-Every label is in the run's `labels.sqlite` when a method returns. Only the leases are in memory: which text is shown
-to which annotator, so that two annotators do not see the same text at once. They are lost in a crash; at worst a text
-then gets one label more than was ordered, which is reported as surplus and not counted.
+In a text-to-text task a label is an answer of the task's form, as a string (`data/form_annotations.py`). Every label is
+in the run's `labels.sqlite` when a method returns. Only the leases are in memory: which text is shown to which
+annotator, so that two annotators do not see the same text at once. They are lost in a crash; at worst a text then gets
+one label more than was ordered, which is reported as surplus and not counted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from threading import Lock
 
+from potstill.data.form_annotations import check_annotation, form_annotations
 from potstill.data.pairs import PAIR_SEPARATOR
 from potstill.data.task import Task
 from potstill.errors import BadData, BadSpec, RunNotFound
@@ -94,6 +96,7 @@ class AnnotationSession:
         if record is None:
             raise RunNotFound(f"{folder} has no task yet.", BEGIN_HINT)
         self.task = Task.from_json(record)
+        self.form = None if self.task.form is None else form_annotations(self.task)
         if not (folder / "labels.sqlite").exists():
             raise BadData(f"{folder} has no texts that wait for human labels.", BEGIN_HINT)
         self.store = AnnotationStore(folder)
@@ -146,18 +149,29 @@ class AnnotationSession:
         parts = request.text.split(PAIR_SEPARATOR) if self.task.kind == "pair" else [request.text]
         return ShownText(request.id, tuple(parts))
 
-    def label(self, annotator: str, id: str, label: str, seconds: float) -> str:
-        """Store a label ("" for unsure); returns an `AddResult`, see `AnnotationStore.add`.
+    def label(self, annotator: str, id: str, label: str | None, seconds: float) -> str:
+        """Store a label; returns an `AddResult`, see `AnnotationStore.add`.
+
+        Args:
+            annotator: the annotator's name.
+            id: the text's id.
+            label: the label or answer; None for unsure, or "" in a task of labels.
+            seconds: how long the text was looked at.
 
         Raises:
-            BadData: not a label of the task.
+            BadData: not a label of the task, or not an answer to this text.
             BadSpec: not a name to label under.
         """
         name = clean_annotator_name(annotator)
-        if label and label not in self.task.labels:
+        if label is not None and self.form is not None:
+            request = self.store.question(id)
+            if request is None:
+                return "unknown"
+            label = check_annotation(self.form, request.text, label)
+        elif label and label not in self.task.labels:
             raise BadData(f"{label!r} is not a label of the task.", "Choose one of the list.")
         self._leases.pop(id, None)
-        return self.store.add(Annotation(id, name, label, min(max(seconds, 0.0), MAX_SECONDS)))
+        return self.store.add(Annotation(id, name, label or "", min(max(seconds, 0.0), MAX_SECONDS)))
 
     def skip(self, annotator: str, id: str) -> None:
         """Show the text to this annotator after all others."""

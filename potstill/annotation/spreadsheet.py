@@ -11,6 +11,7 @@ from pathlib import Path
 
 from potstill.annotation.import_labels import UNSURE, LabelEntries, LabelEntry
 from potstill.data.column_guess import guess_columns
+from potstill.data.form_annotations import FormAnnotations
 from potstill.data.label_columns import read_label_column
 from potstill.data.label_exports import LabelExport, read_export
 from potstill.data.label_values import clean_cells
@@ -23,16 +24,20 @@ from potstill.ledger.store import Annotation, AnnotationStore
 COLUMNS = ("id", "text", "label", "annotator", "seconds")
 
 
-def write_spreadsheet(path: Path, labels: AnnotationStore, annotator: str = "") -> int:
+def write_spreadsheet(
+    path: Path, labels: AnnotationStore, annotator: str = "", form: FormAnnotations | None = None
+) -> int:
     """Write a row for each label and one for each text without all its labels; returns the number of the latter.
 
     Args:
         path: .csv, .tsv, .jsonl or .parquet.
         labels: the run's label store.
         annotator: only this annotator's labels and open texts; "" for all.
+        form: of the answers, which names their column, in a text-to-text task.
     """
-    rows = list(_rows(labels, annotator))
-    write_table(path, COLUMNS, [asdict(row) for row in rows])
+    rows, names = list(_rows(labels, annotator, form)), {name: name for name in COLUMNS}
+    names["label"] = "label" if form is None else form.column
+    write_table(path, [*names.values()], [{names[name]: cell for name, cell in asdict(row).items()} for row in rows])
     return sum(not row.label for row in rows)
 
 
@@ -47,7 +52,7 @@ class SpreadsheetRow:
     seconds: float | str
 
 
-def _rows(labels: AnnotationStore, annotator: str) -> Iterator[SpreadsheetRow]:
+def _rows(labels: AnnotationStore, annotator: str, form: FormAnnotations | None) -> Iterator[SpreadsheetRow]:
     annotations: dict[str, list[Annotation]] = {}
     for each in labels.annotations():
         if annotator in ("", each.annotator):
@@ -57,7 +62,8 @@ def _rows(labels: AnnotationStore, annotator: str) -> Iterator[SpreadsheetRow]:
         text = without_formula(request.text)
         for each in annotations.get(request.id, []):
             name, seconds = without_formula(each.annotator), round(each.seconds, 2)
-            yield SpreadsheetRow(request.id, text, without_formula(each.label or UNSURE), name, seconds)
+            label = form.cell(request.text, each.label) if form and each.label else each.label or UNSURE
+            yield SpreadsheetRow(request.id, text, without_formula(label), name, seconds)
         if request.id in open_ids:
             yield SpreadsheetRow(request.id, text, "", without_formula(annotator), "")
 
@@ -115,7 +121,7 @@ def read_spreadsheet(
             text=text or None,
             label=label,
             annotator=with_formula((annotator or "").strip()),
-            seconds=_seconds(path, line, seconds),
+            seconds=read_seconds(path, line, seconds),
         )
         for line, id, text, label, annotator, seconds in rows
     )
@@ -152,7 +158,8 @@ def _labels(table: Table, column: str, labels: Sequence[str]) -> tuple[list[str]
     return [each[0] if each else "" for each in read.names], sentences
 
 
-def _seconds(path: Path, line: int, cell: str | None) -> float:
+def read_seconds(path: Path, line: int, cell: str | None) -> float:
+    """The time of a label; 0 if the cell is empty. Raises BadData if it is not a number of seconds."""
     try:
         seconds = float(cell or 0)
     except ValueError:

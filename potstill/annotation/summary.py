@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import isnan
@@ -125,11 +125,12 @@ def summarise(store: AnnotationStore, task: Task, *, quality: bool = False) -> A
     consensus, by_annotator, method = _consensus(labels, labelled_texts, task, quality=quality)
     alpha = agreement.krippendorff_alpha(labels) if overlapping.any() else float("nan")
     progress = store.progress()
+    measured = {name: float(value) for name, value in zip(names, by_annotator, strict=True) if not isnan(value)}
     return AnnotationSummary(
         texts=progress.texts,
         complete=progress.complete,
         labels=len(annotations),
-        annotators=tuple(sorted(_annotator_stats(annotations, names, by_annotator), key=lambda each: -each.labels)),
+        annotators=tuple(sorted(annotator_stats(annotations, names, measured), key=lambda each: -each.labels)),
         alpha=None if isnan(alpha) else alpha,
         n_overlapping=int(overlapping.sum()),
         kappa=dict(_pairwise_kappa(labels, names)),
@@ -169,10 +170,17 @@ def _consensus(
     return found.label, found.annotator_quality, "CROWDLAB (annotators and a model, weighted by their quality)"
 
 
-def _annotator_stats(
-    annotations: Sequence[Annotation], names: Sequence[str], quality: NDArray[np.float64]
+def annotator_stats(
+    annotations: Sequence[Annotation], names: Sequence[str], quality: Mapping[str, float]
 ) -> Iterator[AnnotatorStats]:
-    for column, name in enumerate(names):
+    """The figures of each annotator.
+
+    Args:
+        annotations: of all of them.
+        names: theirs.
+        quality: annotator -> quality in [0, 1], as far as it was measured.
+    """
+    for name in names:
         own = [each for each in annotations if each.annotator == name]
         seconds = [each.seconds for each in own if each.seconds > 0]
         yield AnnotatorStats(
@@ -180,7 +188,7 @@ def _annotator_stats(
             labels=len(own),
             unsure=sum(not each.label for each in own),
             seconds=median(seconds) if seconds else None,
-            quality=None if isnan(quality[column]) else float(quality[column]),
+            quality=quality.get(name),
         )
 
 

@@ -12,7 +12,7 @@ from potstill.errors import BadSpec
 from potstill.students import BASELINE_STUDENT
 
 if TYPE_CHECKING:
-    from potstill.annotation import AnnotationSession, AnnotationSummary, ImportResult
+    from potstill.annotation import AnnotationSession, AnnotationSummary, FormAnswerSummary, ImportResult
     from potstill.annotation.label_errors import LabelIssueReport
     from potstill.data.task import JsonObject
     from potstill.run import ProgressReporter
@@ -25,7 +25,7 @@ class AnnotateResult:
     """The state of the labels, what was imported from a file, what was exported to one."""
 
     folder: Path
-    summary: AnnotationSummary
+    summary: AnnotationSummary | FormAnswerSummary
     imported: ImportResult | None = None
     exported_to: Path | None = None
     unlabelled: int = 0
@@ -44,18 +44,21 @@ class AnnotateResult:
 
     def to_text(self) -> str:
         """What was done, the state of the labels, and the next command."""
-        lines = []
+        from potstill.annotation import AnnotationSummary
+
+        labels, lines = isinstance(self.summary, AnnotationSummary), list[str]()
+        one = "a label" if labels else "an answer"
         if self.imported is not None:
             lines += [self.imported.to_text(), ""]
         if self.exported_to is not None:
-            lines += [f"{self.unlabelled} texts without a label are in {self.exported_to}.", ""]
+            lines += [f"{self.unlabelled} texts without {one} are in {self.exported_to}.", ""]
         if self.n_closed is not None:
-            lines += [f"{self.n_closed} texts were closed without a label.", ""]
+            lines += [f"{self.n_closed} texts were closed without {one}.", ""]
         lines.append(self.summary.to_text())
-        if self.summary.n_overlapping and all(each.quality is None for each in self.summary.annotators):
+        if labels and self.summary.n_overlapping and all(each.quality is None for each in self.summary.annotators):
             lines.append(f"Each annotator's quality, and a consensus by it: potstill annotate {self.folder} --quality")
         if self.summary.complete == self.summary.texts or self.n_closed is not None:
-            lines += ["", "Now run the same distill command again: it uses the labels."]
+            lines += ["", f"Now run the same distill command again: it uses the {'labels' if labels else 'answers'}."]
         return "\n".join(lines)
 
 
@@ -87,19 +90,24 @@ def annotate(
         BadData: the run asks no people, or a label in the file is wrong; then none is imported.
         MissingExtra: the page's libraries are not installed.
     """
-    from potstill.annotation import AnnotationSession, summarise
+    from potstill.annotation import AnnotationSession, summarise, summarise_answers
 
     folder = as_path(run)
     imports, exports = (as_path_or_none(file) for file in (import_from, export))
     session = AnnotationSession(folder)
     try:
+        if session.form is not None and options.get("quality"):
+            raise BadSpec(
+                "The quality of annotators is measured for labels, and these are answers.", "Leave --quality out."
+            )
         imported = None if imports is None else _import_file(session, imports, annotator or "", options)
         n_open = 0 if exports is None else _export_file(session, exports, annotator or "")
         closed = session.store.close_unfinished() if close else None
         quality = options.get("quality", False)
         if import_from is None and export is None and not close and not quality:
             _serve(session, port or 0, reporter)
-        summary = summarise(session.store, session.task, quality=quality)
+        answers = None if session.form is None else summarise_answers(session.store, session.task)
+        summary = answers or summarise(session.store, session.task, quality=quality)
         return AnnotateResult(folder, summary, imported, exports, n_open, closed)
     finally:
         session.close()
@@ -107,14 +115,22 @@ def annotate(
 
 def _import_file(session: AnnotationSession, path: Path, annotator: str, options: AnnotationOptions) -> ImportResult:
     from potstill.annotation.import_labels import import_labels
-    from potstill.annotation.labelstudio import is_task_list, read_tasks
     from potstill.annotation.session import clean_annotator_name
-    from potstill.annotation.spreadsheet import read_spreadsheet
 
-    studio, labels, named = is_task_list(path), session.task.labels, options.get("label", "")
-    entries = (
-        read_tasks(path, labels, named) if studio else read_spreadsheet(path, file_reading(options), labels, named)
-    )
+    task, named = session.task, options.get("label", "")
+    if task.form is not None:
+        from potstill.annotation.form_labelstudio import is_form_task_list, read_form_tasks
+        from potstill.annotation.form_table import read_form_table
+
+        studio, read = is_form_task_list(path), file_reading(options)
+        entries = read_form_tasks(path, task, named) if studio else read_form_table(path, task, read, named)
+    else:
+        from potstill.annotation.labelstudio import is_task_list, read_tasks
+        from potstill.annotation.spreadsheet import read_spreadsheet
+
+        studio, read = is_task_list(path), file_reading(options)
+        labels = task.labels
+        entries = read_tasks(path, labels, named) if studio else read_spreadsheet(path, read, labels, named)
     name = clean_annotator_name(annotator) if annotator else ""
     source = "label-studio" if studio else "csv"
     return import_labels(entries, session.store, session.task, file=path.name, source=source, annotator=name)
@@ -128,7 +144,7 @@ def _export_file(session: AnnotationSession, path: Path, annotator: str) -> int:
     name = clean_annotator_name(annotator) if annotator else ""
     if path.suffix.lower() == JSON:
         return write_tasks(path, session.store, session.task, name)
-    return write_spreadsheet(path, session.store, name)
+    return write_spreadsheet(path, session.store, name, session.form)
 
 
 def _serve(session: AnnotationSession, port: int, reporter: ProgressReporter | None) -> None:

@@ -15,22 +15,31 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from potstill.annotation import summarise
-from potstill.data.pool import Pool
+from potstill.data.task import ANSWERS
 from potstill.errors import BadData, BadSpec
 from potstill.evaluation.calibration import Calibration
 from potstill.ledger.store import AnnotationStore
-from potstill.procedures.base import Ask, QuoteInputs, Recipe, quote_answers
+from potstill.procedures.annotate_forms import annotate_form
+from potstill.procedures.annotators import affordable_texts, open_annotator
+from potstill.procedures.base import Ask, FormRecipe, QuoteInputs, Recipe, quote_answers
 from potstill.procedures.cold_start import DEFAULT_COLD_START, ColdStart, embedding_micros, select_first_texts
+from potstill.procedures.pgkd.form_tasks import EntityTask, FreeTextTask
 from potstill.procedures.query_strategies import entropy_sampling, margin_sampling, random_sampling
 from potstill.registry import Options
 from potstill.run import Answers
+from potstill.run.entity_verbs import entity_pool
+from potstill.run.free_text_verbs import free_text_pool
 from potstill.run.notes import Annotated
 from potstill.run.open_teacher import training_reserve
 from potstill.run.run import Run
 from potstill.run.spec import ComponentSpec
 from potstill.students.base import Floats, Student
+from potstill.students.entity_student import EntityStudent
+from potstill.students.free_text_student import FreeTextStudent
 from potstill.teachers import DEFAULT_ANNOTATOR
 from potstill.teachers.base import Teacher
+
+OPTIONS_OF_LABELS = ("rounds", "query_strategy", "cold_start")
 
 
 class AnnotateOptions(Options):
@@ -44,6 +53,8 @@ class AnnotateOptions(Options):
             highest "entropy".
         cold_start: which texts come first if no two classes have a label: "max_herding", those that cover the pool in
             the student's embedding space, or "random".
+
+    In a text-to-text task people get texts in random order, at once: the last three are refused.
     """
 
     n_texts: int | None = Field(default=None, gt=0)
@@ -65,7 +76,7 @@ def annotate(run: Run) -> Student:
     if not pool.texts:
         raise BadData("There are no unlabelled texts for people to label.", "Give some with --pool FILE.")
     annotator = open_annotator(run, run.spec.teacher or ComponentSpec(name=DEFAULT_ANNOTATOR))
-    n_texts = _affordable_texts(run, annotator, options, len(pool.texts))
+    n_texts = affordable_texts(run, annotator, options.n_texts, len(pool.texts))
     answers: list[Answers] = []
     unlabelled = np.arange(len(pool.texts))
     for number in range(options.rounds):
@@ -78,43 +89,6 @@ def annotate(run: Run) -> Student:
             answers.append(run.ask(annotator, texts))
     _record(run, annotator, answers)
     return _train(run, answers)
-
-
-def open_annotator(run: Run, component: ComponentSpec) -> Teacher:
-    """Open a human teacher; one that simulates people from the pool is given the pool's hidden labels.
-
-    Raises:
-        BadSpec: the teacher is not human.
-        UnknownPrice: a label has no price.
-    """
-    hidden = _hidden_labels(run.pool) if component.options.get("simulate_from") == "pool" else None
-    annotator = run.open_teacher(component, gold_columns=hidden)
-    if annotator.category != "human":
-        raise BadSpec(
-            f"{component.name!r} is not human, and this procedure asks people.",
-            "Take --teacher human (or replay with usd_per_label), or --procedure kd.",
-        )
-    return annotator
-
-
-def _hidden_labels(pool: Pool) -> dict[str, int]:
-    """Text -> label column, of the pool texts whose label is held back."""
-    rows = np.flatnonzero(pool.hidden_labels >= 0).tolist()
-    return {pool.texts[row]: int(pool.hidden_labels[row]) for row in rows}
-
-
-def _affordable_texts(run: Run, annotator: Teacher, options: AnnotateOptions, available: int) -> int:
-    """How many texts are labelled: `n_texts`, or as many as the money buys beside training; at most all."""
-    label_micros = annotator.price.cost_micros(annotator.max_usage(["x"]))
-    free_micros = run.ledger.limit - training_reserve(run.spec)
-    affordable = available if not label_micros else min(available, free_micros // label_micros)
-    if affordable < 1:
-        free_usd = max(free_micros, 0) / 1e6
-        raise BadData(
-            f"A label can cost ${label_micros / 1e6:.4f} and ${free_usd:.4f} of the budget is for labels.",
-            "Raise the budget (--budget USD).",
-        )
-    return min(options.n_texts or affordable, available)
 
 
 def _select(
@@ -184,4 +158,36 @@ def quote_labels(request: QuoteInputs[AnnotateOptions]) -> tuple[Ask, ...]:
     return quote_answers(request, request.options.n_texts)
 
 
-RECIPE = Recipe("annotate", annotate, AnnotateOptions, quote=quote_labels)
+def annotate_entities(run: Run) -> EntityStudent:
+    """See `annotate_forms.annotate_form`."""
+    return annotate_form(run, EntityTask(run.task, entity_pool(run)), _form_texts(run))
+
+
+def annotate_free_text(run: Run) -> FreeTextStudent:
+    """See `annotate_forms.annotate_form`."""
+    return annotate_form(run, FreeTextTask(run.task, free_text_pool(run)), _form_texts(run))
+
+
+def _form_texts(run: Run) -> int | None:
+    """How many texts people answer; None for as many as the money buys. Raises BadSpec for an option about labels."""
+    options = RECIPE.read_options(run.spec)
+    given = next((name for name in OPTIONS_OF_LABELS if name in options.model_fields_set), None)
+    if given is not None:
+        assert run.task.form is not None
+        raise BadSpec(
+            f"{given} is about labels, and this task has {ANSWERS[run.task.form]}: people get texts in random order.",
+            f"Leave {given} out.",
+        )
+    return options.n_texts
+
+
+RECIPE = Recipe(
+    "annotate",
+    annotate,
+    AnnotateOptions,
+    quote=quote_labels,
+    forms={
+        "entities": FormRecipe(annotate_entities, quote_labels),
+        "free": FormRecipe(annotate_free_text, quote_labels),
+    },
+)

@@ -136,7 +136,7 @@ def _ask_pool(
     named = run.spec.teacher or ComponentSpec(name=DEFAULT_TEACHER)
     capabilities = teacher_kind(named.kind).capabilities
     if capabilities.human:
-        raise BadSpec("Distilling asks about every text, and people label only some.", "Take --procedure finetune.")
+        raise BadSpec("Distilling asks about every text, and people answer only some.", "Take --procedure annotate.")
     if capabilities.needs_student:
         with run.ledger.reserve("asking the teacher and training the student", run.ledger.free // 2):
             student = train(teacher_backbone(named, run.task.form))

@@ -17,7 +17,7 @@ from potstill.models.bio import ScoredEntities
 from potstill.reports.evaluate_form import N_SAMPLES, FormEvaluation, FormMeasures
 from potstill.reports.evaluate_form_teacher import AskedAnswers, FormTeacher, evaluate_form_teacher
 from potstill.reports.records import Baseline, SamplePrediction
-from potstill.run.entity_verbs import ask_entities, entity_pool, marked_texts
+from potstill.run.entity_verbs import EntityAnswers, ask_entities, entity_pool, marked_texts
 from potstill.run.run import Run
 from potstill.students.entity_student import EntityStudent
 from potstill.teachers.base import Teacher
@@ -27,6 +27,8 @@ def _export(run: Run, student: EntityStudent, complete: Callable[[EntityBundle],
     pool = entity_pool(run)
     validation = marked_texts(pool.subset("validation"))
     check = validation if len(validation) else marked_texts(pool.subset("train"))
+    if not len(check) and run.teacher_record is not None and isinstance(run.teacher_record.answers, EntityAnswers):
+        check = run.teacher_record.answers.marked  # without gold of their own, the texts that people marked
     return export_entities(student, run.folder / "bundle", task=run.task, check=check, complete=complete)
 
 

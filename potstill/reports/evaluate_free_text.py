@@ -23,7 +23,7 @@ from potstill.models.greedy_decoding import GeneratedAnswer
 from potstill.reports.evaluate_form import N_SAMPLES, FormEvaluation, FormMeasures
 from potstill.reports.evaluate_form_teacher import AskedAnswers, FormTeacher, evaluate_form_teacher
 from potstill.reports.records import Baseline, SamplePrediction
-from potstill.run.free_text_verbs import answered_texts, ask_free_text, free_text_pool
+from potstill.run.free_text_verbs import FreeTextAnswers, answered_texts, ask_free_text, free_text_pool
 from potstill.run.run import Run
 from potstill.students.free_text_student import FreeTextStudent
 from potstill.teachers.base import Teacher
@@ -35,6 +35,8 @@ def _export(run: Run, student: FreeTextStudent, complete: Callable[[FreeTextBund
     pool = free_text_pool(run)
     validation = answered_texts(pool.subset("validation"))
     check = validation if len(validation) else answered_texts(pool.subset("train"))
+    if not len(check) and run.teacher_record is not None and isinstance(run.teacher_record.answers, FreeTextAnswers):
+        check = run.teacher_record.answers.answered  # without gold, the texts that people answered
     return export_free_text(student, run.folder / "bundle", task=run.task, check=check, complete=complete)
 
 

@@ -20,7 +20,7 @@ from potstill.data.tables import COMPRESSION_SUFFIXES, STANDARD_INPUT, Guess, La
 from potstill.data.task import JsonObject, OutputForm, Task
 from potstill.errors import BadData, BadSpec
 from potstill.run.form_task import FoundTask, find_form_task
-from potstill.run.spec import ABLATION_PROCEDURE, PEER_PROCEDURE, Spec, TaskSpec, merge_specs
+from potstill.run.spec import ABLATION_PROCEDURE, HUMAN_PROCEDURE, PEER_PROCEDURE, Spec, TaskSpec, merge_specs
 
 _FORM_POOLS: Mapping[OutputForm, type[EntityPool | FreeTextPool]] = {"entities": EntityPool, "free": FreeTextPool}
 PARTS = ("file", "train", "pool", "validation", "test")  # of the data, in the order they are read
@@ -139,7 +139,8 @@ def read_inputs(
     found = find_form_task(spec.task, sources, options)
     if found.output is not None:
         spec = spec.with_form_defaults(found.output.form)
-    built = _build(found, spec.task, options)
+    # Where people are asked first, gold is what they give.
+    built = _build(found, spec.task, options, needs_gold=spec.procedure.name != HUMAN_PROCEDURE)
     task = Task(
         labels=built.pool.labels,
         name=name,
@@ -158,16 +159,18 @@ def read_inputs(
     return RunInputs(spec, task, pool_read, name, source, messages, columns, first_read.layout, first_read.guesses)
 
 
-def _build(found: FoundTask, task: TaskSpec, options: PoolOptions) -> PoolBuild | EntityPoolBuild | FreeTextPoolBuild:
+def _build(
+    found: FoundTask, task: TaskSpec, options: PoolOptions, *, needs_gold: bool
+) -> PoolBuild | EntityPoolBuild | FreeTextPoolBuild:
     """The pool of the sources, by the form of the answers."""
     if found.output is None:
         kind: Any = task.kind or ""
         return build_pool(found.sources, labels=task.labels, options=replace(options, kind=kind))
     if found.output.form == "entities":
-        return build_entity_pool(found.sources, types=task.labels, options=options)
+        return build_entity_pool(found.sources, types=task.labels, options=options, needs_gold=needs_gold)
     if task.labels:
         raise BadSpec("Answers in words have no labels.", "Leave --labels out, or take another --form.")
-    return build_free_text_pool(found.sources, options=options)
+    return build_free_text_pool(found.sources, options=options, needs_gold=needs_gold)
 
 
 def _given_inputs(task: Task, pool: Any, spec: Spec) -> RunInputs:

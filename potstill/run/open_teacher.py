@@ -20,7 +20,7 @@ def open_teacher(
     examples: Sequence[LabelledText] = (),
     *,
     folder: Path | None = None,
-    gold_columns: Mapping[str, int] | None = None,
+    hidden_gold: Mapping[str, object] | None = None,
     student: TrainedStudent | None = None,
 ) -> Teacher:
     """Open a registered teacher for a task.
@@ -31,7 +31,7 @@ def open_teacher(
         named: the teacher's name and options.
         examples: gold examples it may show.
         folder: the folder of the run; without one the teacher is opened to plan, and calls nothing.
-        gold_columns: see `TeacherSetup`.
+        hidden_gold: see `TeacherSetup`.
         student: see `TeacherSetup`.
     """
     check_teacher_task(named, task)
@@ -40,7 +40,7 @@ def open_teacher(
         model=named.model,
         examples=tuple(examples),
         options=named.options,
-        gold_columns=gold_columns,
+        hidden_gold=hidden_gold,
         student=student,
         prices=PriceOptions.parse(spec.prices),
         workspace=spec.folder,

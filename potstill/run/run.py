@@ -203,12 +203,12 @@ class Run:
         named: ComponentSpec,
         examples: Sequence[LabelledText] = (),
         *,
-        gold_columns: Mapping[str, int] | None = None,
+        hidden_gold: Mapping[str, object] | None = None,
         student: TrainedStudent | None = None,
     ) -> Teacher:
         """Any teacher of the registry, opened for this run."""
         return open_teacher(
-            self.spec, self.task, named, examples, folder=self.folder, gold_columns=gold_columns, student=student
+            self.spec, self.task, named, examples, folder=self.folder, hidden_gold=hidden_gold, student=student
         )
 
     def record_teacher(self, teacher: Teacher, calibration: Calibration, answers: AskedTexts) -> None:

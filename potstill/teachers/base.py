@@ -108,7 +108,7 @@ class TeacherSetup:
         seed: of every random draw.
         will_call: False to plan: nothing is sent, so no key is needed.
         run_folder: the folder of the run, for a teacher that stores something in it; None to plan.
-        gold_columns: text -> column of its label, from the procedure, for simulated people.
+        hidden_gold: text -> label column, entities or references; from the procedure, for simulated people.
         student: from the procedure, for a teacher that needs one.
     """
 
@@ -121,7 +121,7 @@ class TeacherSetup:
     seed: int = 0
     will_call: bool = True
     run_folder: Path | None = None
-    gold_columns: Mapping[str, int] | None = None
+    hidden_gold: Mapping[str, object] | None = None
     student: TrainedStudent | None = None
 
 

@@ -1,7 +1,8 @@
-"""Annotators as a teacher: one label or several for each text, at a price per label or per hour.
+"""Annotators as a teacher: one answer or several for each text, at a price per answer or per hour.
 
-Each text is a job of its own: its money is held when it is added to the run's `labels.sqlite`, and settled when
-`annotators_per_text` people have labelled it. How they label (a page, a file) is not covered here. Generates no texts.
+An answer is a label; in a text-to-text task it is what the task's form says (`form_annotations`). Each text is a job of
+its own: its money is held when it is added to the run's `labels.sqlite`, and settled when `annotators_per_text` people
+have answered. How they do (a page, a file) is not covered here. Generates no texts.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
+from potstill.data.form_annotations import find_consensus, form_annotations, is_stored_answer
 from potstill.data.task import Answer, Task, content_key
 from potstill.errors import BadSpec, TeacherError, UnknownPrice
 from potstill.ledger.prices import Category, Price, Rates, Usage
@@ -37,7 +40,13 @@ from potstill.teachers.rate_limit import unbilled_error
 
 MIN_PROBABILITY = 1e-6  # the share of a label without votes
 MIN_LABEL_S, MAX_LABEL_S = 2.0, 30.0  # seconds of one label in a plan, at least and at most
-HUMAN_CAPABILITIES = TeacherCapabilities(human=True, soft_labels=False)
+MIN_ANSWER_S, MAX_ANSWER_S = 5.0, 90.0  # and of marked entities or an answer in words
+HUMAN_CAPABILITIES = TeacherCapabilities(
+    human=True,
+    soft_labels=False,
+    task_kinds=frozenset({"single", "pair", "text2text"}),
+    output_forms=frozenset({"entities", "free"}),
+)
 PER_LABEL, PER_HOUR = "usd_per_label", "usd_per_labelling_hour"
 
 
@@ -106,7 +115,9 @@ class HumanTeacherBase(NonGeneratingTeacher):
     def __init__(self, setup: TeacherSetup, options: HumanOptions, price: Rates) -> None:
         self._task, self._options = setup.task, options
         # Seconds of one text in a plan, at least and at most: assumed, not measured.
-        self.seconds_per_text = (MIN_LABEL_S * options.annotators_per_text, MAX_LABEL_S * options.annotators_per_text)
+        seconds = (MIN_LABEL_S, MAX_LABEL_S) if setup.task.form is None else (MIN_ANSWER_S, MAX_ANSWER_S)
+        self._min_seconds = seconds[0]
+        self.seconds_per_text = (seconds[0] * options.annotators_per_text, seconds[1] * options.annotators_per_text)
         self.price: Price = price
         self.paid_by_hour = price.usd_per_hour is not None
         self.key = self.generation_key = content_key("human", 1, setup.task.key, options.annotators_per_text)
@@ -120,9 +131,10 @@ class HumanTeacherBase(NonGeneratingTeacher):
         return self._usage([self._options.max_seconds] * (self._options.annotators_per_text * len(texts)))
 
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
-        """All labels; by the hour, from `MIN_LABEL_S` each to the longest paid time."""
+        """All labels; by the hour, from `MIN_LABEL_S` or `MIN_ANSWER_S` each to the longest paid time."""
         n = self._options.annotators_per_text * len(texts)
-        return UsageEstimate(self._usage([MIN_LABEL_S] * n), self.max_usage(texts))
+        least = min(self._min_seconds, self._options.max_seconds)
+        return UsageEstimate(self._usage([least] * n), self.max_usage(texts))
 
     def _usage(self, seconds: Sequence[float]) -> Usage:
         if not self.paid_by_hour:
@@ -144,11 +156,12 @@ class HumanTeacher(HumanTeacherBase):
         self._folder = setup.run_folder
         self.job_price = price
         where = setup.run_folder or "RUN"
+        verb = "label" if setup.task.form is None else form_annotations(setup.task).verb
         self.job_wording = JobWording(
-            noun="labels",
+            noun="labels" if setup.task.form is None else "answers",
             probe_first=False,
-            waiting_message="{total} texts wait for people to label them; {so_far}.",
-            hint=f"Label them with: potstill annotate {where}   and then run the same command again.",
+            waiting_message=f"{{total}} texts wait for people to {verb} them; {{so_far}}.",
+            hint=f"{verb.capitalize()} them with: potstill annotate {where}   and then run the same command again.",
             visible_at_once=True,
         )
 
@@ -193,7 +206,7 @@ class HumanTeacher(HumanTeacherBase):
         """The labels of the text, once all have arrived or its request was closed."""
         labels = self._open()
         try:
-            if labels.find_request(job.client_id) is None:
+            if (request := labels.find_request(job.client_id)) is None:
                 raise TeacherError(
                     "The run's labels.sqlite does not have a text that was added to it.", "Put the file back."
                 )
@@ -202,14 +215,33 @@ class HumanTeacher(HumanTeacherBase):
             labels.close()
         if found is None:
             return JobPending("open", 0, 1)
-        odd = next((each.label for each in found if each.label and each.label not in self._task.labels), None)
-        if odd is not None:
-            raise TeacherError(
-                f"The run's labels.sqlite has the label {odd!r}, which the task does not have.",
-                "Restore a copy of that file: potstill annotate stores no such label.",
-            )
+        aggregated = aggregate_annotations(self._task, request.text, [label.label for label in found])
         usage = self._usage([self._paid_seconds(label) for label in found])
-        return JobResults((aggregate_labels(self._task, [label.label for label in found]),), (usage,))
+        return JobResults((aggregated,), (usage,))
+
+
+def aggregate_annotations(task: Task, text: str, labels: Sequence[str]) -> Answer:
+    """Several annotators' stored answers about one text as one answer.
+
+    Labels count by their shares; of answers of a form the one that most people gave counts (`find_consensus`). "" is an
+    annotator who was unsure; without any other the answer is a refusal.
+
+    Raises:
+        TeacherError: one of them cannot be an answer to this text.
+    """
+    form = None if task.form is None else form_annotations(task)
+    given = [label for label in labels if label]
+    fits = task.labels.__contains__ if form is None else partial(is_stored_answer, form, text)
+    odd = next((each for each in given if not fits(each)), None)
+    if odd is not None:
+        what = "label" if form is None else "answer"
+        raise TeacherError(
+            f"The run's labels.sqlite has the {what} {odd[:200]!r}, which the task does not have.",
+            f"Restore a copy of that file: potstill annotate stores no such {what}.",
+        )
+    if form is None or not given:
+        return aggregate_labels(task, labels)
+    return form.answer(text, find_consensus(form, given).answer)
 
 
 def aggregate_labels(task: Task, labels: Sequence[str]) -> Answer:

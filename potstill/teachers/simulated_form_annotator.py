@@ -14,7 +14,7 @@ from potstill.evaluation.text2text.entities import Entities
 from potstill.ledger.prices import Price
 from potstill.registry import read_options
 from potstill.teachers.base import TeacherSetup
-from potstill.teachers.human_labels import HumanOptions, human_price
+from potstill.teachers.human_labels import HUMAN_CAPABILITIES, HumanOptions, human_price
 from potstill.teachers.labelled_file import normalize_whitespace
 from potstill.teachers.replay_entities import EntityReplayTeacher, FormReplaySettings, MarkedText, read_gold_entities
 from potstill.teachers.replay_free_text import FreeTextReplayTeacher, read_gold_answers
@@ -41,18 +41,33 @@ def open_form_annotator(
         BadData: a file that cannot be used.
     """
     options = read_options(HumanOptions, "teacher 'human'", setup.options)
-    price, source = human_price(setup.prices), options.simulate_from
-    if not source:
-        return None
+    price = human_price(setup.prices)
+    return open_simulated_answers(setup, options, price, hidden) if options.simulate_from else None
+
+
+def open_simulated_answers(
+    setup: TeacherSetup, options: HumanOptions, price: Price, hidden: Mapping[str, object] | None
+) -> EntityReplayTeacher | FreeTextReplayTeacher:
+    """Simulated people from the source that `options` names.
+
+    Args:
+        setup: the task.
+        options: of `human`, checked.
+        price: of an answer.
+        hidden: see `open_form_annotator`.
+
+    Raises:
+        BadSpec: "pool", and no gold is held back; or an option that simulated answers do not have.
+        BadData: a file that cannot be used.
+    """
+    source = options.simulate_from
     if options.error_rate or options.annotators_per_text > 1:
-        raise BadSpec(
-            "Simulated answers are right, and one a text.", "Leave error_rate and annotators_per_text out of annotator."
-        )
-    if source == FROM_POOL and not hidden:
+        raise BadSpec("Simulated answers are right, and one a text.", "Leave error_rate and annotators_per_text out.")
+    if source == FROM_POOL and not hidden and setup.will_call:
         raise BadSpec("No answer of the pool is held back to reveal.", "Name a file: simulate_from = FILE.")
     files = () if source == FROM_POOL else (source,) if isinstance(source, str) else source
-    made = _annotator(setup, options, price, hidden if source == FROM_POOL else {}, files)
-    made.name = HUMAN_NAME
+    made = _annotator(setup, options, price, (hidden or {}) if source == FROM_POOL else {}, files)
+    made.name, made.capabilities = HUMAN_NAME, HUMAN_CAPABILITIES
     return made
 
 

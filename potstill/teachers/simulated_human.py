@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def open_simulated_human(setup: TeacherSetup, options: HumanOptions, price: Rate
     """Open simulated annotators.
 
     Args:
-        setup: the task, the seed of the errors, and `gold_columns` for `simulate_from = "pool"`.
+        setup: the task, the seed of the errors, and `hidden_gold` for `simulate_from = "pool"`.
         options: `simulate_from` names the file(s), unless it is "pool".
         price: of a human label.
 
@@ -36,11 +37,12 @@ def open_simulated_human(setup: TeacherSetup, options: HumanOptions, price: Rate
     """
     columns: dict[str, int] = {}
     if options.simulate_from == FROM_POOL:
-        if setup.gold_columns is None and setup.will_call:
+        if setup.hidden_gold is None and setup.will_call:
             raise BadSpec(
                 "This procedure holds no labels back to reveal.", "Name a labelled file: simulate_from = FILE."
             )
-        columns = {normalize_whitespace(text): column for text, column in (setup.gold_columns or {}).items()}
+        hidden = cast(Mapping[str, int], setup.hidden_gold or {})
+        columns = {normalize_whitespace(text): column for text, column in hidden.items()}
     else:
         files = (options.simulate_from,) if isinstance(options.simulate_from, str) else options.simulate_from
         for file in files:

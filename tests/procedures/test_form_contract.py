@@ -70,3 +70,11 @@ class TestAllocateOnEntities(OnEntities):
     }
     budgets_usd: ClassVar[tuple[float, ...]] = (0.0001, 0.06)
     max_cuts = 3
+
+
+@pytest.mark.nightly
+class TestAnnotateOnEntities(OnEntities):
+    name = "annotate"
+    teacher: ClassVar[Mapping[str, object]] = {"name": "human", "simulate_from": "{known}"}
+    budgets_usd: ClassVar[tuple[float, ...]] = (0.0001, 0.06)
+    max_cuts = 2

@@ -35,7 +35,7 @@ def opened(
     prices: dict[str, Any] = PER_LABEL, task: Task = TASK, gold: dict[str, int] | None = None, **options: Any
 ) -> Any:
     parsed = PriceOptions.parse(prices)
-    return open_teacher(TeacherSetup(task, options=options, prices=parsed, seed=1, gold_columns=gold))
+    return open_teacher(TeacherSetup(task, options=options, prices=parsed, seed=1, hidden_gold=gold))
 
 
 class TestSimulatedPeople(TeacherContract):

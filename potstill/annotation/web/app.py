@@ -67,7 +67,7 @@ class LabelBody(BaseModel):
 
     def apply(self, session: AnnotationSession) -> Reply:
         """Store the label."""
-        outcome = session.label(self.annotator, self.id, self.label or "", self.seconds)
+        outcome = session.label(self.annotator, self.id, self.label, self.seconds)
         return {"outcome": outcome, **asdict(session.state(self.annotator))}
 
 

@@ -43,6 +43,7 @@ def build_entity_pool(
     *,
     types: Sequence[str] = (),
     options: PoolOptions = PoolOptions(),  # noqa: B008 - frozen
+    needs_gold: bool = True,
 ) -> EntityPoolBuild:
     """Read, check, clean and split.
 
@@ -51,6 +52,7 @@ def build_entity_pool(
         types: the types of entities, in order; empty to take those of the data, sorted.
         options: columns, encoding, and what to do with bad rows, duplicates, conflicts and leaks. A row whose marks
             cannot be read is a bad row.
+        needs_gold: whether an entity has to be there; if not, its types have to be named.
 
     Raises:
         BadData: what `read_table` raises; marks that cannot be read; an entity of another type than `types`; no entity
@@ -59,7 +61,7 @@ def build_entity_pool(
     """
     read = read_form_rows(sources, options, _EntityForm())
     split = split_form_rows(read.rows, options)
-    pool = EntityPool(labels=_resolve_types(split.rows, types), **pool_fields(split.rows, decode_entities))
+    pool = EntityPool(labels=_resolve_types(split.rows, types, needs_gold), **pool_fields(split.rows, decode_entities))
     return EntityPoolBuild(pool, form_report(read, split, pool.counts, _warnings(pool)))
 
 
@@ -93,7 +95,7 @@ def decode_entities(encoded: str) -> Entities | None:
     return tuple(Entity(*each) for each in json.loads(encoded)) if encoded else None
 
 
-def _resolve_types(rows: RawRows, named: Sequence[str]) -> tuple[str, ...]:
+def _resolve_types(rows: RawRows, named: Sequence[str], needs_gold: bool) -> tuple[str, ...]:
     """The task's types: those that were named, or all in the data.
 
     Raises:
@@ -103,11 +105,13 @@ def _resolve_types(rows: RawRows, named: Sequence[str]) -> tuple[str, ...]:
     for label, n in Counter(rows.labels).items():
         for entity in decode_entities(label) or ():
             found[entity.type] += n
-    if not found:
+    if not found and needs_gold:
         raise BadData(
             "No text has an entity, so there is nothing to learn.",
             "Name the column of the marks with --label COLUMN, or mark some texts.",
         )
+    if not found and not named:
+        raise BadData("No text has an entity, so their types are unknown.", "Name them, as in --labels Amount,Reagent")
     if not named:
         return tuple(sorted(found))
     names = tuple(dict.fromkeys(" ".join(name.split()) for name in named))

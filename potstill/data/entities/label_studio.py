@@ -13,10 +13,11 @@ from potstill.data.entities.marks import UTF16
 from potstill.data.label_cells import parse_nested
 from potstill.data.label_exports.base import ExportRows, counted, records
 from potstill.data.tables import Table
-from potstill.evaluation.text2text.entities import Entities
+from potstill.data.task import JsonObject
+from potstill.evaluation.text2text.entities import Entities, Entity
 
 MARKS = "entities"  # the column of the marks
-_TYPES = ("labels", "hypertextlabels")
+MARK_TYPES = ("labels", "hypertextlabels")  # types of results
 
 
 def read_marked_tasks(table: Table) -> tuple[Table, tuple[str, ...]]:
@@ -37,7 +38,7 @@ def read_marked_tasks(table: Table) -> tuple[Table, tuple[str, ...]]:
         kept = [each for each in annotations if not each.get("was_cancelled") and not each.get("skipped")]
         n_skipped += len(annotations) - len(kept)
         for annotation in kept:
-            marks = list(_spans(annotation))
+            marks = list(annotation_marks(annotation))
             results = annotation.get("result")
             n_other += (len(results) if isinstance(results, list) else 0) - len(marks)
             n_annotations += 1
@@ -66,14 +67,15 @@ def are_marked_tasks(table: Table) -> bool:
         for result in (annotation["result"] if isinstance(annotation.get("result"), list) else ())
         if isinstance(result, dict)
     }
-    return bool(kinds) and kinds <= set(_TYPES)
+    return bool(kinds) and kinds <= set(MARK_TYPES)
 
 
-def _spans(annotation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def annotation_marks(annotation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The marks among the results of an annotation, as `read_marks` reads them; see `MARK_TYPES`."""
     results = annotation.get("result")
     for result in results if isinstance(results, list) else []:
         value = result.get("value") if isinstance(result, dict) else None
-        if not isinstance(value, dict) or result.get("type") not in _TYPES:
+        if not isinstance(value, dict) or result.get("type") not in MARK_TYPES:
             continue
         # Both kinds name a character; hypertextlabels has it in globalOffsets.
         offsets = value.get("globalOffsets")
@@ -95,19 +97,29 @@ def marked_task(number: int, text: str, entities: Entities, scores: Sequence[flo
         model: its name.
     """
     results = [
-        {
-            "id": f"{number}-{nth}",
-            "from_name": "label",
-            "to_name": "text",
-            "type": "labels",
-            "score": round(score, 4),
-            "value": {
-                "start": len(text[: each.start].encode("utf-16-le", "surrogatepass")) // 2,
-                "end": len(text[: each.end].encode("utf-16-le", "surrogatepass")) // 2,
-                "text": text[each.start : each.end],
-                "labels": [each.type],
-            },
-        }
+        {**span_result(f"{number}-{nth}", text, each), "score": round(score, 4)}
         for nth, (each, score) in enumerate(zip(entities, scores, strict=True))
     ]
     return {"data": {"text": text}, "predictions": [{"model_version": model, "result": results}]}
+
+
+def span_result(id: str, text: str, entity: Entity) -> JsonObject:
+    """An entity as a result of the control `Labels` "label" on the text "text"; its places are UTF-16 units.
+
+    Args:
+        id: of the result, in its task.
+        text: the text.
+        entity: one of its entities.
+    """
+    return {
+        "id": id,
+        "from_name": "label",
+        "to_name": "text",
+        "type": "labels",
+        "value": {
+            "start": len(text[: entity.start].encode("utf-16-le", "surrogatepass")) // 2,
+            "end": len(text[: entity.end].encode("utf-16-le", "surrogatepass")) // 2,
+            "text": text[entity.start : entity.end],
+            "labels": [entity.type],
+        },
+    }

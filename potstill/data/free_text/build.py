@@ -39,6 +39,7 @@ def build_free_text_pool(
     sources: Sources,
     *,
     options: PoolOptions = PoolOptions(),  # noqa: B008 - frozen
+    needs_gold: bool = True,
 ) -> FreeTextPoolBuild:
     """Read, gather references, clean and split.
 
@@ -49,13 +50,14 @@ def build_free_text_pool(
         sources: as for `pool.build_pool`.
         options: columns, encoding, and what to do with bad rows, duplicates, conflicts and leaks. The label is the
             column of the answers, or several.
+        needs_gold: whether an answer has to be there.
 
     Raises:
         BadData: what `read_table` raises; answers that cannot be read; no answer at all; no rows left to learn from.
         BadSpec: an unknown role of a source, or a share outside [0, 1).
     """
     read = read_form_rows(sources, options, _FreeTextForm())
-    if not any(read.rows.labels):
+    if needs_gold and not any(read.rows.labels):
         raise BadData("No text has an answer, so there is nothing to learn.", "Name their column with --label COLUMN.")
     gathered = _Gathered(read.rows, 0) if options.on_conflict else _gather_references(read.rows)
     split = split_form_rows(gathered.rows, options)

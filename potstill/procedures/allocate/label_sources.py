@@ -22,7 +22,7 @@ from potstill.evaluation.calibration import Calibration, softmax
 from potstill.ledger.prices import Purchase, Usage, micros_to_usd
 from potstill.procedures.allocate.learning_curves import N_DRAWS
 from potstill.procedures.allocate.strategies import UnitCosts
-from potstill.procedures.annotate import open_annotator
+from potstill.procedures.annotators import open_annotator
 from potstill.procedures.cold_start import DEFAULT_COLD_START, ColdStart
 from potstill.procedures.pgkd.generation_request import PgkdOptions
 from potstill.procedures.soft_labels import calibrate_teacher, gold_row_weight
