@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, StrictStr, ValidationError
 
 from potstill.annotation.session import MAX_SECONDS, AnnotationSession
+from potstill.data.form_annotations import MAX_ANSWER_CHARACTERS
 from potstill.data.task import Task
 from potstill.errors import BadInput, PotstillError, missing_extra
 from potstill.reports.environment import jinja_environment
@@ -58,7 +59,7 @@ class NextBody(BaseModel):
 
 
 class LabelBody(BaseModel):
-    """The body of POST /label; the label is null for unsure."""
+    """The body of POST /label: a label, or an answer as `FormAnnotations.read` reads it; null for unsure."""
 
     annotator: Text
     id: Text
@@ -161,12 +162,14 @@ class LabelView:
 
 @dataclass(frozen=True)
 class TaskView:
-    """The task as the page shows it."""
+    """The task as the page shows it: `form` is "labels", or that of the answers, whose types are the labels."""
 
     instruction: str
     labels: tuple[LabelView, ...]
+    form: str
+    max_characters: int = MAX_ANSWER_CHARACTERS
 
 
 def _task_view(task: Task) -> Reply:
     labels = tuple(LabelView(label, task.descriptions.get(label, "")) for label in task.labels)
-    return asdict(TaskView(task.instruction, labels))
+    return asdict(TaskView(task.instruction, labels, task.form or "labels"))

@@ -8,6 +8,8 @@ let last = null;            // the newest label, which undo takes back
 let pending = false;        // a request is under way
 let listed = [];            // the labels listed, best match first
 let selected = 0;           // the index that Enter chooses
+let pane = null;            // how answers of the task's form are given; null for labels
+const done = { entities: "marked", free: "answered" }[task.form] || "labelled";
 let viewedMs = 0;           // how long this text was visible, up to `visibleSince`
 let visibleSince = null;    // when it last became visible; null while the page is hidden
 
@@ -51,13 +53,13 @@ function showStatus(message) { byId("status").textContent = message; }
 
 // --- what is shown ------------------------------------------------------------------------------------------
 
-function show(state) {
+function show(state, undone = null) {
   if (!state) return;
   const changed = !current || !state.text || current.id !== state.text.id;
   current = state.text;
   last = state.last;
-  const pace = state.median_seconds ? ` · ${state.median_seconds} s a label` : "";
-  byId("count").textContent = `${state.annotator} · ${state.n_labelled} labelled, ${state.n_remaining} to go${pace}`;
+  const pace = state.median_seconds ? ` · ${state.median_seconds} s a ${pane ? "text" : "label"}` : "";
+  byId("count").textContent = `${state.annotator} · ${state.n_labelled} ${done}, ${state.n_remaining} to go${pace}`;
   byId("bar").max = Math.max(state.n_labelled + state.n_remaining, 1);
   byId("bar").value = state.n_labelled;
   for (const id of ["text", "choice"]) byId(id).hidden = !current;
@@ -66,11 +68,12 @@ function show(state) {
   byId("start").hidden = true;
   byId("undo").disabled = !state.last;
   byId("skip").disabled = byId("unsure").disabled = !current;
+  if (pane) byId("store").disabled = !current;
   if (!current) {
     const rest = state.n_texts - state.n_complete;
     byId("summary").textContent = rest > 0
       ? `There is nothing left for you. ${rest} of ${state.n_texts} texts wait for other people.`
-      : `All ${state.n_texts} texts are labelled; ${state.n_labelled} of the labels are yours.`;
+      : `All ${state.n_texts} texts are ${done}; ${state.n_labelled} of the ${pane ? "answers" : "labels"} are yours.`;
     return;
   }
   if (!changed) return;
@@ -84,6 +87,7 @@ function show(state) {
   byId("search").value = "";
   if (document.activeElement === byId("search")) byId("search").blur();
   listLabels();
+  if (pane) pane.show(undone);
   restartClock();
 }
 
@@ -132,6 +136,7 @@ function listLabels() {
     return item;
   }));
   byId("labels").scrollTop = 0;
+  if (pane) pane.listed();
   highlight();
 }
 
@@ -146,18 +151,24 @@ function highlight() {
 
 const outcomes = {
   changed: "It had another label of yours, perhaps from another tab: this one counts.",
-  surplus: "Another annotator has just labelled it: yours is not needed.",
-  taken: "The run has used this text's labels already.",
+  surplus: `Another annotator has just ${done} it: yours is not needed.`,
+  collected: "The run has used this text's labels already.",
   unknown: "The run no longer asks about this text.",
 };
 
-async function choose(label) {
+function choose(label) {
+  if (label && pane) return pane.choose(label);
+  return store(label ? label.name : null, label ? label.name : "");
+}
+
+// Store a label or an answer, null for unsure; `words` say it in the status line.
+async function store(answer, words) {
   if (pending || !current) return;
   const took = Math.max(Math.round(elapsedSeconds() * 100), 1) / 100;  // 0 would mean "not measured"
-  const name = label ? label.name : null;
-  const reply = await request("label", { annotator, id: current.id, label: name, seconds: took });
+  const reply = await request("label", { annotator, id: current.id, label: answer, seconds: took });
   if (!reply) return;
-  showStatus(outcomes[reply.outcome] || (name === null ? "Unsure." : `${name}, ${took.toFixed(1)} s.`));
+  if (pane) pane.forget();
+  showStatus(outcomes[reply.outcome] || (answer === null ? "Unsure." : `${words}, ${took.toFixed(1)} s.`));
   show(reply);
 }
 
@@ -172,8 +183,8 @@ async function undo() {
   if (!last) { showStatus("There is nothing to undo."); return; }
   const reply = await request("undo", { annotator, id: last.id });
   if (!reply) return;
-  showStatus(reply.undone === null ? "There is nothing to undo." : `Undone: ${reply.undone || "unsure"}.`);
-  show(reply);
+  showStatus(reply.undone === null ? "There is nothing to undo." : `Undone: ${reply.undone ? (pane ? "correct it, and store it again" : reply.undone) : "unsure"}.`);
+  show(reply, reply.undone);
 }
 
 async function refresh() {
@@ -191,6 +202,7 @@ function choosesByDigit(key) {
 }
 
 document.addEventListener("keydown", (event) => {
+  if (pane && current && byId("start").hidden && pane.key(event)) return;
   if (event.ctrlKey || event.metaKey || event.altKey || !byId("start").hidden) return;
   const key = event.key;
   const inSearch = document.activeElement === byId("search");
