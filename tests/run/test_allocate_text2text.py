@@ -17,7 +17,11 @@ pytest.importorskip("transformers")
 from potstill.api import plan
 from potstill.errors import BadData, BadSpec
 from potstill.procedures.allocate.decisions import Decision
+from potstill.procedures.allocate.form_sources import FormSources
+from potstill.procedures.allocate.label_sources import AllocateOptions
 from potstill.procedures.kinds import recipe_kind
+from potstill.procedures.pgkd.form_tasks import EntityTask
+from potstill.run.entity_verbs import entity_pool
 from potstill.run.notes import Allocated
 from potstill.run.run import Run
 
@@ -138,3 +142,11 @@ def test_what_is_about_labels_and_too_little_gold_are_refused_in_one_sentence(wo
     toml = write(folder, "entities", 'name = "trained"', "pilot_labels = 8", label_usd=0.1)
     with opened(toml, "trained") as run, pytest.raises(BadSpec, match="is trained first"):
         train(run)
+
+
+def test_people_named_as_the_teacher_are_no_teacher_of_answers(world: World) -> None:
+    toml = write(world("entities"), "entities", 'name = "human"', "pilot_labels = 8", label_usd=0.1)
+    with opened(toml, "people") as run:
+        sources = FormSources.open(run, EntityTask(run.task, entity_pool(run)), AllocateOptions(pilot_labels=8))
+    assert sources.teacher is None
+    assert sources.usd_per_label == 0.1

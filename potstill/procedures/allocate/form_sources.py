@@ -175,7 +175,7 @@ def open_state(sources: FormSources[GoldT, ModelT]) -> FormState[GoldT]:
 
 def _open_teacher(run: Run) -> Teacher | None:
     named = run.spec.teacher
-    if named is None:
+    if named is None or teacher_kind(named.kind).capabilities.human:  # people are the annotator
         return None
     if teacher_kind(named.kind).capabilities.needs_student:
         raise BadSpec(
