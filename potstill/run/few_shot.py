@@ -20,12 +20,13 @@ def selects_examples_per_text(spec: Spec, task: Task) -> bool:
     """Whether the teacher selects examples for each text itself, by their similarity, and so is given all gold."""
     if spec.teacher is None or task.kind == "multi" or task.output is not None:
         return False
+    if not teacher_kind(spec.teacher.kind).capabilities.picks_examples:
+        return False
     options = spec.teacher.options
     if options.get("examples") == "nearest" or options.get("shortlist", "auto") not in ("auto", 0):
         return True
     many = task.n_labels > MAX_FIXED_EXAMPLE_LABELS and "shots" not in spec.procedure.options
-    can_select = teacher_kind(spec.teacher.kind).capabilities.picks_examples
-    return many and can_select and options.get("examples", "auto") == "auto"
+    return many and options.get("examples", "auto") == "auto"
 
 
 def select_examples(gold: Subset | EntitySubset | FreeTextSubset, spec: Spec, task: Task) -> list[LabelledText]:

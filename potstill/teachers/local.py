@@ -53,7 +53,7 @@ from potstill.teachers.local_chat_prompt import ChatPrompt, TokenizedChatPrompt
 from potstill.teachers.local_forms import LocalFormSettings, LocalFormTeacher
 from potstill.teachers.local_generation import TEXTS_PER_LABEL, GenerationOptions, LocalGenerator
 from potstill.teachers.local_model import LocalModel
-from potstill.teachers.local_shortlist import LocalShortlist
+from potstill.teachers.local_shortlist import LocalShortlist, name_labels
 from potstill.teachers.price_options import PriceOptions
 
 PROMPT_VERSION = "1"
@@ -149,7 +149,8 @@ class LocalTeacher:
         self.dtype = choose_dtype(options.dtype, self.device)
         self.examples = pick_examples(setup.examples, setup.task.labels, options.shots, options.n_prompts)
         self.text = _prompt(setup.task, options, found, self.examples[0])
-        self._shortlist = LocalShortlist(setup.task, setup.examples, options.shortlist, options.embedding)
+        ranked = name_labels(setup.task, options.label_words)
+        self._shortlist = LocalShortlist(ranked, setup.examples, options.shortlist, options.embedding)
         self.needs_prior_correction = options.match_prior is not False
         self.model = LocalModel(found, self.dtype, self.device, options.threads)
         in_torch = found.kind != "gguf" or choose_dtype("auto", self.device) == "bfloat16"
@@ -228,7 +229,7 @@ class LocalTeacher:
     def estimate_usage(self, texts: Sequence[str]) -> UsageEstimate:
         """Seconds by the speed measured on the prompt: full batches are faster, a busy machine is slower."""
         with self.model.lock:
-            seconds = self._seconds_per_token * self._count_tokens(texts) * len(self._scorers)
+            seconds = self._seconds_per_token * self._count_tokens(texts)
         return UsageEstimate(Usage(seconds=seconds / 3), Usage(seconds=seconds * 2))
 
     def answer(self, texts: Sequence[str]) -> Reply:
@@ -305,7 +306,8 @@ class LocalTeacher:
         tokens, lm = self._tokens, self.model.lm
         given = [len(question) for question in tokens.questions for _ in range(2)]
         scorers = [LabelScorer(lm.model, tokens.prompt(each), tokens.scored, n_given=given) for each in self.examples]
-        longest = len(scorers[0].prompt) + self.options.max_text_tokens + scorers[0].tokens_per_text
+        longest = max(len(each.prompt) for each in scorers) + self.options.max_text_tokens
+        longest += len(tokens.tail) + max(map(len, tokens.scored))
         if longest > lm.context_length:
             raise BadInput(
                 f"Prompt, text and labels can be {longest} tokens, and {self.name} reads {lm.context_length}.",
@@ -316,8 +318,8 @@ class LocalTeacher:
     @cached_property
     def _seconds_per_token(self) -> float:
         """Measured: encodes the prompts, then scores about a hundred tokens of the first as if they were texts."""
+        scorers = self._scorers  # loads the model, whose time is counted by itself
         started = time.perf_counter()
-        scorers = self._scorers
         with torch_threads(self.model.count_threads()):
             for scorer in scorers:
                 scorer.encode_prompt()

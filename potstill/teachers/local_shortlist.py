@@ -7,7 +7,8 @@ scored get the lowest score of those that are, less `UNLISTED`, so that a label 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from potstill.data.task import LabelledText, Task
 from potstill.errors import BadSpec
 from potstill.teachers.base import Fact
-from potstill.teachers.shortlist import ShortlistIndex
+from potstill.teachers.shortlist import ShortlistIndex, Similarities
 
 AUTO_SIZE = 20  # `auto` offers so many of more than `MANY_LABELS`
 MANY_LABELS = 40
@@ -51,11 +52,12 @@ class LocalShortlist:
         self.size = size if size < task.n_labels else 0
         known = [each for each in examples if each.label in task.labels]
         self._index = ShortlistIndex(task, known, embedding) if self.size else None
+        self._ranked_by = [(each.text, each.label) for each in known]
 
     @property
     def key_parts(self) -> tuple[object, ...]:
         """What changes scores; empty if all labels are scored."""
-        return (self.size, self._index.identity, UNLISTED) if self._index else ()
+        return (self.size, self._index.identity, UNLISTED, self._ranked_by) if self._index else ()
 
     @property
     def facts(self) -> dict[str, Fact]:
@@ -67,10 +69,8 @@ class LocalShortlist:
         return {"labels_offered": self.size, "shortlist_recall": str(recall or unknown)}
 
     def columns(self, texts: Sequence[str]) -> list[tuple[int, ...]] | None:
-        """The columns to score for each text; None for all."""
-        if self._index is None:
-            return None
-        return [self._index.similarities(text).ranked_labels()[: self.size] for text in texts]
+        """The columns to score for each text; None for all. All of them for a text that is similar to none."""
+        return None if self._index is None else [_columns(self._index.similarities(text), self.size) for text in texts]
 
     def fill(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, K) scores, -inf where a label was not scored -> finite ones."""
@@ -79,3 +79,20 @@ class LocalShortlist:
         is_scored = np.isfinite(scores)
         lowest = np.where(is_scored, scores, np.inf).min(axis=1, keepdims=True)
         return np.where(is_scored, scores, lowest - UNLISTED)
+
+
+def name_labels(task: Task, label_words: Mapping[str, str]) -> Task:
+    """The task with the words that stand for its labels in their descriptions, so that labels are ranked by them."""
+    named = {
+        label: f"{label_words[label]} {task.descriptions.get(label, '')}"
+        for label in task.labels
+        if label in label_words
+    }
+    return replace(task, descriptions={**task.descriptions, **named})
+
+
+def _columns(similarities: Similarities, size: int) -> tuple[int, ...]:
+    """The `size` most similar labels; all if there is nothing to rank them by, where the first ones would be taken."""
+    if similarities.label_similarities.any() or (similarities.example_similarities > 0).any():
+        return similarities.ranked_labels()[:size]
+    return tuple(range(len(similarities.label_similarities)))

@@ -221,6 +221,7 @@ def test_a_teacher_that_selects_its_examples_is_given_all_gold(pool):
     assert offered(many, {"name": "openai:m"}) == offered(many, {"name": "anthropic:m"}) == everything
     assert offered(Task(pool.labels), {"name": "openai:m"}) == len(pool.labels)
     assert offered(many, {"name": "openai:m", "examples": "fixed"}) == offered(many, {"name": "local"}) == 0
+    assert offered(many, {"name": "local", "shortlist": 20}) == 0  # it would show all of the gold
     assert offered(many, {"name": "openai:m"}, shots=1) == len(pool.labels)
 
 

@@ -31,8 +31,8 @@ def test_of_many_labels_the_similar_ones_get_the_score_that_they_have_among_all(
     full, some = scores(opened(tiny_folder, shortlist=0)), scores(opened(tiny_folder))
     columns = LocalShortlist(MANY, (), "auto", "tfidf").columns(TEXTS)
     assert columns is not None
-    for row, own in enumerate(columns):
-        assert len(set(own)) == 20
+    assert [len(set(own)) for own in columns] == [20, 20, 20, 45, 45]  # the last two are similar to no label
+    for row, own in enumerate(columns[:3]):
         np.testing.assert_allclose(some[row, list(own)], full[row, list(own)], atol=3e-4)
         left_out = np.delete(some[row], list(own))
         np.testing.assert_allclose(left_out, some[row, list(own)].min() - UNLISTED)
@@ -44,14 +44,14 @@ def test_a_gold_example_brings_its_label_onto_the_list(tiny_folder: Path) -> Non
     example = LabelledText("late card fee", label)
     plain, shown = (LocalShortlist(MANY, some, 5, "tfidf") for some in ((), (example,)))
     column = MANY.index(label)
-    asked = ["a late card fee"]
+    asked = ["the match of a late card fee"]
     assert column not in (plain.columns(asked) or [()])[0]
     assert (shown.columns(asked) or [()])[0][0] == column
 
 
 def test_its_cost_is_that_of_the_labels_it_scores(tiny_folder: Path) -> None:
-    full, some = opened(tiny_folder, shortlist=0), opened(tiny_folder)
-    assert some._count_tokens(TEXTS) < full._count_tokens(TEXTS) * 2 / 3
+    full, some = opened(tiny_folder, shortlist=0), opened(tiny_folder, shortlist=10)
+    assert some._count_tokens(TEXTS[:3]) < full._count_tokens(TEXTS[:3]) * 2 / 3
     bound = some.max_usage(TEXTS).seconds
     assert 0 < some.answer(TEXTS).usage.seconds <= bound
 
@@ -64,6 +64,33 @@ def test_it_is_said_and_makes_another_teacher(tiny_folder: Path) -> None:
     assert "similar" not in full._asked
     assert "labels_offered" not in full.metadata.extra
     assert len({full.key, opened(tiny_folder).key, opened(tiny_folder, shortlist=10).key}) == 3
+
+
+def test_a_text_that_is_similar_to_no_label_is_scored_with_all(tiny_folder: Path) -> None:
+    foreign = "\u4e2d\u6587"
+    assert LocalShortlist(MANY, (), 5, "tfidf").columns(["", foreign]) == [tuple(range(MANY.n_labels))] * 2
+    example = LabelledText(foreign, MANY.labels[7])
+    (shown,) = LocalShortlist(MANY, (example,), 5, "tfidf").columns([f"{foreign} news"]) or []
+    assert 7 in shown
+    assert len(shown) == 5
+    full, some = (opened(tiny_folder, shortlist=size).answer([foreign]).answers[0].scores for size in (0, 5))
+    np.testing.assert_allclose(some, full, atol=3e-4)
+
+
+def test_labels_are_ranked_by_the_words_that_stand_for_them(tiny_folder: Path) -> None:
+    numbered = Task(tuple(f"c{n}" for n in range(45)))
+    asked = ["a late card fee"]
+    named = opened(tiny_folder, numbered, label_words={"c31": "late card fee"}, shortlist=5)
+    assert named._shortlist.columns(asked) == [(31, *range(4))]
+
+
+def test_examples_that_rank_labels_and_are_not_shown_make_another_teacher(tiny_folder: Path) -> None:
+    first, second = (
+        opened(tiny_folder, examples=[LabelledText("late card fee", MANY.labels[k])], shots=0) for k in (22, 40)
+    )
+    asked = ["a late card fee"]
+    assert first._shortlist.columns(asked) != second._shortlist.columns(asked)
+    assert first.key != second.key
 
 
 @pytest.mark.parametrize("shortlist", ["auto", 0, MANY_LABELS])
