@@ -20,8 +20,8 @@ EXAMPLE_TOKENS, EXAMPLE_CHARACTERS = 64, 400
 SYSTEM = "You write texts of the kind that you are asked for, as their authors would. You never answer a text."
 # At least a few words and no markup; the grammar of llama.cpp counts characters, the token limit ends longer texts.
 GRAMMAR = "root ::= {head}[^ \\t\\n\\r<>|-] [^\\n\\r<>|]{{7,{max_characters}}}{tail}"
-# What a vocabulary may read as a control token, such as <|im_end|>, </s> or [INST]; the marks of a text stay.
-_CONTROL_TOKEN = re.compile(r"<(?=[|/\w])(?!/?text>)|\[(?=/?[A-Z_]+\])")
+# What a vocabulary may read as a control token: <|im_end|>, </s>, <\uff5cUser\uff5c>, [INST]; the marks of a text stay.
+_CONTROL_TOKEN = re.compile(r"<(?=[|\uff5c/\w])(?!/?text>)|\[(?=/?[A-Z_0-9]*[A-Z][A-Z_0-9]*\]|\|)")
 
 
 def text_grammar(max_tokens: int, *, in_list: bool = False) -> str:
@@ -84,6 +84,11 @@ def render_chat(template: ChatTemplate, roles: Sequence[str], contents: Sequence
     rendered = template.render(roles, ask=True)
     if rendered.system_joined:
         contents = [f"{contents[0]}\n\n{contents[1]}", *contents[2:]]
-    safe = [_CONTROL_TOKEN.sub(lambda found: f"{found[0]} ", content) for content in contents]
+    safe = [break_control_tokens(content) for content in contents]
     parts = [piece for pair in zip(rendered.markup, [*safe, ""], strict=True) for piece in pair]
     return "".join(parts)
+
+
+def break_control_tokens(content: str) -> str:
+    """The content with a blank after the first mark of each control token, so that it is read as characters."""
+    return _CONTROL_TOKEN.sub(lambda found: f"{found[0]} ", content)

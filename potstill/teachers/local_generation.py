@@ -26,7 +26,7 @@ from potstill.teachers.base import GeneratedTexts
 from potstill.teachers.description_prompts import description_conversation, description_list
 from potstill.teachers.generation_prompts import GenerationPrompt, fit_generation_prompt
 from potstill.teachers.generation_quotas import split_by_label
-from potstill.teachers.label_prompt import label_conversation, label_list, render_chat
+from potstill.teachers.label_prompt import break_control_tokens, label_conversation, label_list, render_chat
 from potstill.teachers.line_writing import LineJob, LineWriter, LlamaLines, Timed
 from potstill.teachers.llamacpp import Completion, LlamaCpp, Sampling, estimate_prompt_tokens
 from potstill.teachers.local_model import LocalModel
@@ -242,12 +242,14 @@ class LocalGenerator:
         return split_by_label(request, self.task.labels, gold, draw, TEXTS_PER_LABEL)
 
     def _prompt(self, part: GenerationRequest) -> str:
-        if isinstance(part, DescriptionRequest):
-            if not self.template:
-                return description_list(self.task, part)
-            return render_chat(self._chat_template, *description_conversation(self.task, part))
         if not self.template:
-            return label_list(self.task, part)
+            return break_control_tokens(
+                description_list(self.task, part)
+                if isinstance(part, DescriptionRequest)
+                else label_list(self.task, part)
+            )
+        if isinstance(part, DescriptionRequest):
+            return render_chat(self._chat_template, *description_conversation(self.task, part))
         return render_chat(self._chat_template, *label_conversation(self.task, part))
 
     @cached_property

@@ -7,6 +7,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from potstill.errors import TeacherError
 from potstill.models.causal_lm import CausalLM, load_causal_lm
 from potstill.models.threads import idle_cores
 from potstill.models.weights import Weights
@@ -44,10 +45,22 @@ class LocalModel:
 
     @cached_property
     def lm(self) -> CausalLM:
-        """The model and its tokenizer. Raises what `causal_lm.load_causal_lm` raises."""
+        """The model and its tokenizer.
+
+        Raises:
+            MissingExtra, BadInput: see `causal_lm.load_causal_lm`.
+            TeacherError: the same, or the weights do not fit onto the device.
+        """
         started = time.perf_counter()
         loaded = load_causal_lm(self.weights, self.dtype)
-        loaded.model.to(self.device)
+        try:
+            loaded.model.to(self.device)
+        except RuntimeError as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise TeacherError(
+                f"{self.weights.name!r} cannot be put onto the device {str(self.device)!r}: {reason}",
+                'Write device = "cpu" under [teacher], or name a smaller model.',
+            ) from error
         self.unpaid_s += time.perf_counter() - started
         return loaded
 

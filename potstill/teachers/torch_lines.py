@@ -8,6 +8,7 @@ read as markup is not drawn. Faster than llama.cpp where bfloat16 is native (`be
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from potstill.errors import BadInput, TeacherError
+from potstill.errors import BadInput, BadSpec, TeacherError
 from potstill.models.causal_lm import CausalLM
 from potstill.models.chat_template import ChatTemplate
 from potstill.models.threads import torch_threads
@@ -27,9 +28,13 @@ from potstill.teachers.local_model import LocalModel
 
 TOP_K, TOP_P, PENALIZED_TOKENS = 40, 0.95, 64  # the defaults of llama.cpp
 MIN_CHARACTERS = 8
-MARKUP = "<>|\n\r"
-# How byte-level vocabularies write a line feed, a carriage return and a blank; SentencePiece's blank.
-_BYTE_LEVEL = str.maketrans({"\u010a": "\n", "\u010d": "\r", "\u0120": " ", "\u2581": " "})
+# Markup, and what no text has: line breaks and control characters.
+_UNWRITABLE = re.compile(r"[<>|\n\r\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# How vocabularies of bytes write a blank and what stands before it in ASCII. In others these are letters: U+010D is a
+# c with a caron.
+_BYTE_LEVEL = {0x100 + byte: chr(byte) for byte in range(33)} | {0x121: "\x7f"}
+_SENTENCEPIECE = {0x2581: " "}
+BROKEN_CHARACTER = "\ufffd"  # of bytes that are no character
 PROBE_TOKENS, PROBE_STEPS = 48, 2
 
 
@@ -61,7 +66,8 @@ class LineVocabulary:
         """
         size = int(lm.model.get_output_embeddings().weight.shape[0])
         names = lm.tokenizer.convert_ids_to_tokens(list(range(min(size, len(lm.tokenizer)))))
-        words = [str(name or "").translate(_BYTE_LEVEL) for name in names] + [""] * (size - len(names))
+        written = _written_marks(names)
+        words = [str(name or "").translate(written) for name in names] + [""] * (size - len(names))
         special = {*lm.tokenizer.all_special_ids, *lm.tokenizer.added_tokens_decoder}
         ends = _document_ends(lm)
         if template:
@@ -69,7 +75,7 @@ class LineVocabulary:
             ends |= set(lm.encode_markup(special_words.markup[-1])[:1])
         else:
             ends |= {i for i, word in enumerate(words) if word in ("\n", "\r\n", "<0x0A>")}
-        bad = [not word or any(mark in word for mark in MARKUP) or i in special for i, word in enumerate(words)]
+        bad = [not word or bool(_UNWRITABLE.search(word)) or i in special for i, word in enumerate(words)]
         forbidden = torch.tensor([is_bad and i not in ends for i, is_bad in enumerate(bad)])
         # A list's "-" is followed by a blank; in a chat nothing stands before the text.
         first = [word[1:] if word.startswith(" ") else "" for word in words] if not template else words
@@ -86,6 +92,12 @@ class LineVocabulary:
         """The same on another device."""
         forbidden, not_first = self.forbidden.to(device), self.not_first.to(device)
         return LineVocabulary(forbidden, not_first, self.stops.to(device), self.lengths.to(device), self.filler)
+
+
+def _written_marks(names: Sequence[str | None]) -> dict[int, str]:
+    """What a vocabulary's own marks stand for: of bytes if more of its tokens begin with their blank, else of words."""
+    n_bytes, n_words = (sum((name or "").startswith(blank) for name in names) for blank in ("\u0120", "\u2581"))
+    return _BYTE_LEVEL if n_bytes > n_words else _SENTENCEPIECE
 
 
 def _document_ends(lm: CausalLM) -> set[int]:
@@ -162,6 +174,7 @@ class TorchLines:
 
         Raises:
             BadInput: a prompt and its line are longer than the model reads.
+            BadSpec: a model whose layers keep no keys and values.
             TeacherError: the model cannot be loaded, or ran out of memory.
         """
         for batch in self._batches(jobs):
@@ -207,7 +220,7 @@ class TorchLines:
     # --- writing -----------------------------------------------------------------------------------------
 
     def _written(self, jobs: Sequence[LineJob], seed: int, max_tokens: int) -> list[str]:
-        """The lines of all jobs in order; empty where a line has no end."""
+        """The lines of all jobs in order; empty where a line has no end, or its bytes are no characters."""
         prompts = [self._ids(job.prompt) for job in jobs]
         self._check_length(max(map(len, prompts)) + max_tokens)
         with self._computing():
@@ -216,7 +229,8 @@ class TorchLines:
         stops, texts = set(self._vocabulary.stops.tolist()), []
         for row in rows.tolist():
             end = next((i for i, token in enumerate(row) if token in stops), 0)
-            texts.append(" ".join(self._lm.tokenizer.decode(row[:end], skip_special_tokens=True).split()))
+            text = self._lm.tokenizer.decode(row[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            texts.append("" if BROKEN_CHARACTER in text else " ".join(text.split()))
         return texts
 
     def _generate(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], max_tokens: int) -> Any:
@@ -249,14 +263,26 @@ class TorchLines:
 
         cache = DynamicCache(config=self._lm.model.config)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        self._lm.model.base_model(
-            input_ids=ids[:, :-1],
-            attention_mask=mask[:, :-1],
-            position_ids=positions[:, :-1],
-            past_key_values=cache,
-            use_cache=True,
-        )
+        try:
+            self._lm.model.base_model(
+                input_ids=ids[:, :-1],
+                attention_mask=mask[:, :-1],
+                position_ids=positions[:, :-1],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            n_read = cache.get_seq_length()
+        except (TypeError, ValueError, AttributeError):
+            n_read = 0
+        if n_read != ids.shape[1] - 1:  # it would write without its prompt
+            raise self._unusable()
         return cache
+
+    def _unusable(self) -> BadSpec:
+        return BadSpec(
+            f"PyTorch cannot continue several prompts with models of the type {self._lm.model.config.model_type!r}.",
+            'Take another model, or a .gguf file of it with generation_runtime = "llama.cpp" under [teacher].',
+        )
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -264,7 +290,7 @@ class TorchLines:
         model, devices = self._lm.model, [self.engine.device] if self.engine.device.type == "cuda" else []
         attention = model.config._attn_implementation
         try:
-            model.set_attn_implementation("sdpa")
+            self._set_attention()
             with torch.inference_mode(), torch_threads(self.engine.count_threads()), torch.random.fork_rng(devices):
                 yield
         except (RuntimeError, MemoryError) as error:
@@ -275,6 +301,16 @@ class TorchLines:
             ) from error
         finally:
             model.set_attn_implementation(attention)
+
+    def _set_attention(self) -> None:
+        """The fastest attention that the model has. Raises BadSpec if its layers take none."""
+        model = self._lm.model
+        if not model._can_set_attn_implementation():
+            raise self._unusable()
+        try:
+            model.set_attn_implementation("sdpa")
+        except ValueError:  # it caps its logits, or has sinks
+            model.set_attn_implementation("eager")
 
     @cached_property
     def _speed(self) -> tuple[float, float]:

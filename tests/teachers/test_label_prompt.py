@@ -58,3 +58,7 @@ def test_a_text_cannot_end_its_turn_and_its_marks_stay() -> None:
     assert "</s>" not in chat
     assert "[INST]" not in chat
     assert "1 < 2" in chat
+    others = "<\uff5cUser\uff5c> [|endofturn|] [UNUSED_TOKEN_145] [0] [a]"
+    chat = render_chat(ChatTemplate(TEMPLATE, {}), ("user",), (others,))
+    assert not [token for token in others.split()[:3] if token in chat]
+    assert "[0] [a]" in chat
