@@ -50,7 +50,7 @@ from potstill.teachers.base import (
 from potstill.teachers.completion_prompt import TEMPLATE, PromptTemplate, TokenizedPrompt, pick_examples
 from potstill.teachers.label_scoring import LabelScorer
 from potstill.teachers.local_chat_prompt import ChatPrompt, TokenizedChatPrompt
-from potstill.teachers.local_forms import LocalFormSettings, LocalFormTeacher
+from potstill.teachers.local_forms import LocalFormSettings, LocalFormTeacher, refuse_label_options
 from potstill.teachers.local_generation import TEXTS_PER_LABEL, GenerationOptions, LocalGenerator
 from potstill.teachers.local_model import LocalModel
 from potstill.teachers.local_shortlist import LocalShortlist, name_labels
@@ -377,9 +377,7 @@ def open_by_task(setup: TeacherSetup) -> Teacher:
         return open_teacher(setup)
     options = read_options(LocalOptions, "teacher 'local'", setup.options)
     found = weights.find_weights(setup.model or DEFAULT_MODEL)
-    if options.generation_prompt == "label" or options.shortlist not in ("auto", 0):
-        name = "shortlist" if options.generation_prompt != "label" else 'generation_prompt = "label"'
-        raise BadSpec(f"{name} is about labels, and this task has none.", "Leave it out.")
+    refuse_label_options(options)
     if options.generation_runtime == "torch":
         raise BadSpec(
             "Entities and answers are written by llama.cpp alone.",

@@ -22,6 +22,7 @@ from potstill.ledger.prices import Category, Price, Usage
 from potstill.models.causal_lm import content_hash
 from potstill.models.chat_template import ChatTemplate, find_chat_template
 from potstill.models.weights import Weights
+from potstill.registry import Options
 from potstill.teachers.base import (
     Fact,
     GeneratedTexts,
@@ -60,6 +61,25 @@ TIME_BOUND_FACTOR, TIME_BOUND_EXTRA_S = 5.0, 5.0
 FORM_GENERATION_VERSION = "1"
 PLAIN_BREAK = "\n\n"  # between the turns of a prompt without a chat template
 MAX_SHOTS = 4  # examples in the prompt unless the user says: reading them takes most of the time
+
+
+# Options of `local:MODEL` that nothing here reads.
+LABEL_OPTIONS = (
+    *("prompt_format", "template", "label_words", "match_prior", "shortlist", "embedding", "n_prompts"),
+    *("max_text_tokens", "batch_size", "dtype"),
+)
+
+
+def refuse_label_options(options: Options) -> None:
+    """Raise BadSpec for an option that would be left unused: `LABEL_OPTIONS`, a prompt for one label, or a GPU."""
+    unused = {"generation_prompt": "label", "device": "cuda"}
+    fields = type(options).model_fields
+    defaults = {name: fields[name].get_default(call_default_factory=True) for name in LABEL_OPTIONS}
+    nothing = {**defaults, "shortlist": 0}
+    given = [name for name in LABEL_OPTIONS if getattr(options, name) not in (defaults[name], nothing[name])]
+    given += [f'{name} = "{value}"' for name, value in unused.items() if getattr(options, name) == value]
+    if given:
+        raise BadSpec(f"{given[0]} is about labels that PyTorch scores, and this task has none.", "Leave it out.")
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,26 @@ def test_a_folder_of_weights_and_a_prompt_for_a_label_are_refused(smollm2: Path,
         opened(smollm2).generate(GenerationRequest("dish", 1))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"prompt_format": "plain"}, {"template": "Say: {text}"}, {"match_prior": False}, {"n_prompts": 2}),
+        *({"label_words": {"dish": "food"}}, {"embedding": "potion-8m"}, {"max_text_tokens": 9}),
+        *({"dtype": "float32"}, {"batch_size": 3}, {"device": "cuda"}),
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_option_that_nothing_would_read_is_refused(smollm2: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(BadSpec, match=f"{next(iter(options))}.* is about labels") as caught:
+        opened(smollm2, **options)
+    assert caught.value.hint == "Leave it out."
+
+
+def test_an_option_at_its_default_is_not_refused(smollm2: Path) -> None:
+    same = {"prompt_format": "auto", "shortlist": 0, "device": "cpu", "dtype": "auto", "generation_prompt": "whole"}
+    assert opened(smollm2, **same).key == opened(smollm2).key
+
+
 def test_a_real_model_answers_in_json_of_the_schema(smollm2: Path) -> None:
     pytest.importorskip("xllamacpp")
     example = LabelledText("the bread", json.dumps([[4, 9, "dish"]]))
