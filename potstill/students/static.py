@@ -34,8 +34,8 @@ from potstill.students.base import (
     TrainingData,
 )
 from potstill.students.distill_embeddings import load_token_embeddings
-from potstill.students.label_head import label_weights, name_evidence
-from potstill.students.label_names import label_texts
+from potstill.students.label_head import ZERO_SHOT_SCALE, label_weights, name_evidence
+from potstill.students.label_names import LabelTexts, label_texts
 from potstill.students.linear import select_c
 from potstill.students.logistic_regression import SolverOptions, fit_regression, to_csr
 from potstill.students.saved_student import SavedStudent
@@ -58,8 +58,8 @@ class StaticOptions(Options):
 
     Attributes:
         c: inverse strength of the L2 penalty of the first regression; None selects one on held-out rows.
-        label_names: if there are few rows, add the label names and descriptions as rows and pull the first regression
-            to them, where they fit the rows better than chance.
+        label_names: add the label names and descriptions as rows and pull the first regression to them; with true, also
+            without any row. None does so if there are few rows, which they fit better than chance.
         epochs: epochs of fine-tuning at most; 0 keeps the vectors as they are.
         lr: learning rate of the vectors.
         hidden_units: units of the hidden layer.
@@ -70,7 +70,7 @@ class StaticOptions(Options):
     """
 
     c: PositiveFloat | None = None
-    label_names: StrictBool = True
+    label_names: StrictBool | None = None
     epochs: Annotated[int, Field(strict=True, ge=0)] = 25
     lr: PositiveFloat = 1e-2
     hidden_units: PositiveInt = 512
@@ -102,7 +102,12 @@ class StaticStudent(Student):
     """
 
     capabilities = StudentCapabilities(
-        task_kinds=ALL_TASK_KINDS, vectors=True, pretrained=True, quick_options={"epochs": 0}
+        task_kinds=ALL_TASK_KINDS,
+        vectors=True,
+        pretrained=True,
+        quick_options={"epochs": 0},
+        zero_shot=True,
+        zero_shot_options={"label_names": True},
     )
     revision = 2  # few rows: the label names are rows, and the first regression is pulled to them
 
@@ -134,9 +139,14 @@ class StaticStudent(Student):
     def fit(self, data: TrainingData) -> Self:
         """Train from scratch; see `Student.fit`. The order of the rows does not matter.
 
+        With `label_names = true` there may be no rows: the head is then made of the label names.
+
         Raises:
+            BadSpec: there are no rows, and a label has neither a name in words nor a description.
             MissingWeights: the weights it starts from are not on this machine.
         """
+        if self.options.label_names and not len(data.texts):
+            return self._fit_label_names()
         data = sort_by_content(check_training_data(data, len(self.labels), self.kind))
         assert data.sample_weight is not None
         deadline = None if data.time_limit_s is None else time.monotonic() + data.time_limit_s
@@ -195,6 +205,29 @@ class StaticStudent(Student):
         self.unknown = features.unknown / len(data.texts)
         return classifier, features
 
+    def _fit_label_names(self) -> Self:
+        """A head that scores texts by their similarity to the label names, without any row."""
+        names = label_texts(self.labels, self.descriptions)
+        if self.kind != "single" or not names.covers_all(len(self.labels)):
+            why = "not every label has one in words" if self.kind == "single" else f"this is a {self.kind} task"
+            raise BadSpec(
+                f"Without a row a student starts from the names of the labels, and {why}.", "Describe the labels."
+            )
+        classifier = self._pretrained_classifier(None)
+        weights = self._name_weights(names, classifier, ZERO_SHOT_SCALE)
+        self.label_name_rows = len(names.texts)
+        embeddings = classifier.embeddings.astype(np.float16).astype(np.float32)
+        self._classifier = replace(
+            classifier, embeddings=embeddings, w=weights, b=np.zeros(len(self.labels), dtype=np.float32)
+        )
+        return self
+
+    def _name_weights(self, names: LabelTexts, classifier: StaticClassifier, scale: float) -> Floats:
+        """(D, K) weights of the label names; see `label_weights`."""
+        assert self._vectorizer is not None
+        targets = np.eye(len(self.labels), dtype=np.float32)[list(names.columns)]
+        return label_weights(_embed(self._vectorizer.transform(names.texts), classifier), targets, scale)
+
     def _with_label_names(
         self, data: TrainingData, inputs: Floats, classifier: StaticClassifier
     ) -> tuple[TrainingData, Floats] | None:
@@ -206,23 +239,22 @@ class StaticStudent(Student):
         n, k = data.targets.shape
         names = label_texts(self.labels, self.descriptions)
         noisy = data.noisy is not None and bool(data.noisy.any())
-        wanted = self.options.label_names and self.kind == "single" and bool(names.texts)
-        if not wanted or noisy or not n or n > MAX_ROWS_PER_LABEL_FOR_NAMES * k:
+        wanted, readable = self.options.label_names, self.kind == "single" and bool(names.texts)
+        few = not noisy and n <= MAX_ROWS_PER_LABEL_FOR_NAMES * k
+        if not readable or wanted is False or not (wanted or few):
             return None
         assert data.sample_weight is not None
-        assert self._vectorizer is not None
-        targets = np.eye(k, dtype=np.float32)[list(names.columns)]
-        weights = label_weights(_embed(self._vectorizer.transform(names.texts), classifier), targets, ANCHOR_SCALE)
-        counted = data.sample_weight > 0
-        if name_evidence(inputs[counted] @ weights, data.targets[counted]) <= MIN_NAME_EVIDENCE:
+        weights, counted = self._name_weights(names, classifier, ANCHOR_SCALE), data.sample_weight > 0
+        if not wanted and name_evidence(inputs[counted] @ weights, data.targets[counted]) <= MIN_NAME_EVIDENCE:
             return None
+        targets = np.eye(k, dtype=np.float32)[list(names.columns)]
         self.label_name_rows = len(names.texts)
         more = replace(
             data,
             texts=[*data.texts, *names.texts],
             targets=np.concatenate([data.targets, targets]),
             sample_weight=np.concatenate([data.sample_weight, np.ones(len(targets), dtype=np.float32)]),
-            noisy=None,
+            noisy=None if data.noisy is None else np.append(data.noisy, np.zeros(len(targets), dtype=np.bool_)),
         )
         return more, weights
 

@@ -62,7 +62,8 @@ def _without_gold(study: StudySpec, backbones: StudyBackbones) -> Iterator[tuple
         student = backbone.finetuned
         if student is None or student.name in zero_shot:
             continue
-        if student_kind(student.kind).capabilities.vectors:
+        capabilities = student_kind(student.kind).capabilities
+        if capabilities.vectors and capabilities.zero_shot:
             zero_shot.add(student.name)  # without training its options make no difference
             yield "zero-encoder", backbone.name
     if study.form == "free":

@@ -12,7 +12,7 @@ from support.linear_task import GOLD, LABELS, ONE_HOT, TEXTS, check_export
 
 from potstill.bundle.export.export import export
 from potstill.data.task import Task
-from potstill.errors import BadInput, BadSpec
+from potstill.errors import BadData, BadInput, BadSpec
 from potstill.models.static_embeddings import StaticEmbeddings, read_safetensors
 from potstill.models.weights import find_weights
 from potstill.students.base import StudentConfig, TrainingData
@@ -192,3 +192,23 @@ def test_label_names_that_fit_few_rows_are_learnt_and_mere_codes_are_not(potion:
     assert named.predict_proba(asked)[range(3), range(3)].min() > off.predict_proba(asked)[range(3), range(3)].min()
     for codes in (("A1", "B2", "C3"), (*NAMED[1:], NAMED[0])):  # numbers of labels, and names that fit other texts
         assert fitted(codes).metadata == {}
+
+
+def test_without_a_row_the_label_names_are_the_head(potion: Path, tmp_path: Path) -> None:
+    asked = ["where is my card, i lost it", "what rate do you take for pounds", "has my card arrived"]
+    none = TrainingData((), np.zeros((0, 3), dtype=np.float32))
+
+    def student(labels: tuple[str, ...], described: dict[str, str] | None = None) -> StaticStudent:
+        return StaticStudent(StudentConfig(labels, str(potion), described or {}, {"label_names": True}))
+
+    named = student(NAMED).fit(none)
+    assert named.predict_proba(asked).argmax(axis=1).tolist() == [0, 1, 2]
+    bundle = export(named, tmp_path / "bundle", task=Task(NAMED), texts=asked)
+    np.testing.assert_allclose(bundle.predict_logits(asked), named.predict_logits(asked), atol=1e-3)
+    codes = ("1", "2", "3")
+    with pytest.raises(BadSpec, match="not every label has one in words"):
+        student(codes).fit(none)
+    described = student(codes, dict(zip(codes, NAMED, strict=True))).fit(none)
+    assert described.predict_proba(asked).argmax(axis=1).tolist() == [0, 1, 2]
+    with pytest.raises(BadData, match="no rows"):
+        StaticStudent(StudentConfig(NAMED, str(potion))).fit(none)
