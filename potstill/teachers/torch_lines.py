@@ -295,6 +295,11 @@ class TorchLines:
                 yield
         except (RuntimeError, MemoryError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if "probability tensor" in reason:  # of what is drawn from
+                raise TeacherError(
+                    f"The weights of {self.engine.weights.name!r} are damaged: its probabilities are no numbers.",
+                    'Fetch or copy them again; if they are whole, write dtype = "float32" under [teacher].',
+                ) from error
             raise TeacherError(
                 f"{self.engine.weights.name!r} failed while writing {self.slots} texts at once: {reason}",
                 'Set a smaller generation_slots, or generation_runtime = "llama.cpp", under [teacher].',

@@ -257,6 +257,19 @@ def test_weights_that_do_not_fit_onto_the_device_are_one_sentence(
         assert 'device = "cpu"' in caught.value.hint
 
 
+def test_weights_without_numbers_are_said_to_be_damaged(
+    tiny_folder: Path, tiny_causal: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = tiny_causal(**SIZES)
+    for each in model.parameters():
+        each.data.fill_(float("nan"))
+    teacher = writer(folder_of(model, tiny_folder, tmp_path))
+    for call in (teacher.max_generation_usage, teacher.generate):
+        with pytest.raises(TeacherError, match="are damaged") as caught:
+            call(BOTH)
+        assert 'dtype = "float32"' in caught.value.hint
+
+
 def test_a_whole_request_needs_llama_cpp(smollm2: Path) -> None:
     with pytest.raises(BadSpec, match=r"llama\.cpp") as caught:
         writer(smollm2, generation_prompt="whole")
