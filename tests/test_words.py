@@ -25,6 +25,7 @@ OTHER_MEANINGS = {
             ("procedures/annotators.py", "human"),
             ("reports/charts.py", "human"),
             ("reports/html.py", "human"),
+            ("reports/text.py", "human"),
             ("run/shared_answers.py", "human"),
             ("run/batch_jobs.py", "human"),
         ],

@@ -152,7 +152,7 @@ def headline(report: Report) -> str:
         sentence += f" – its teacher reached {percent(teacher.evaluation.main_score.value)}"
         if teacher.texts_per_s is not None:
             sentence += f" at {texts_per_s(teacher.texts_per_s)}"
-    elif teacher is not None and teacher.texts_per_s is not None:
+    elif teacher is not None and teacher.texts_per_s is not None and not _people_taught(report):
         sentence += f" – its teacher answered {texts_per_s(teacher.texts_per_s)}"
     return f"{sentence}; {usd(money.charged_usd)} of {usd(money.limit_usd)} spent."
 
@@ -344,7 +344,7 @@ def p_value(p: float) -> str:
 def _speed_and_price(report: Report) -> str:
     """How many times as fast and as cheap the student is; empty unless speeds and prices of both were measured."""
     student, teacher, money = report.student, report.teacher, report.money
-    if teacher is None or not (student.texts_per_s and teacher.texts_per_s):
+    if teacher is None or _people_taught(report) or not (student.texts_per_s and teacher.texts_per_s):
         return ""
     fast = f"{format_ratio(student.texts_per_s / teacher.texts_per_s)} as fast as its teacher"
     prices = money.teacher_usd_per_million_texts, money.student_usd_per_million_texts
@@ -352,6 +352,12 @@ def _speed_and_price(report: Report) -> str:
     host = teacher.metadata.get("host")
     where = f"here, the teacher at {host}" if host else "both on this machine"
     return f"The student is {fast}{cheap}, {where}."
+
+
+def _people_taught(report: Report) -> bool:
+    """Whether people's answers were bought and no model's: their pace is no speed to compare with."""
+    spent = report.money.by_category
+    return bool(spent["human"]) and not spent["llm"]
 
 
 def _against_teacher(report: Report) -> str:

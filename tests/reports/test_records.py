@@ -210,6 +210,8 @@ def test_the_first_sentence_says_how_much_faster_and_cheaper_the_student_is() ->
     unpriced = replace(fast, money=replace(prices, student_usd_per_million_texts=None))
     assert words.comparison_sentences(unpriced)[0].endswith("130× as fast as its teacher, both on this machine.")
     assert not any("fast" in each for each in words.comparison_sentences(empty()))
+    people = replace(priced, money=replace(prices, by_category={"human": 1.5}))
+    assert not any("fast" in each for each in words.comparison_sentences(people))
 
 
 def test_one_of_the_samples_is_right_if_any_is() -> None:
