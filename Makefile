@@ -59,6 +59,7 @@ format: $(READY)  ## let ruff rewrite what it can
 
 docs: $(READY)  ## build the documentation site into site/, strictly: a broken link is an error; some fifteen seconds
 	@$(BIN)/zensical build --clean --strict
+	@! grep -rl '```' site --include='*.html' || { echo "These pages show a code block as text: see zensical.toml."; false; }
 
 clean:  ## remove what the tools left behind; runs, weights and the virtual environment stay
 	rm -rf .make build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
