@@ -47,10 +47,17 @@ def resolve_form_backbones(study: StudySpec, data: str) -> StudyBackbones:
 
 def _check_teacher(study: StudySpec, form: OutputForm) -> None:
     teacher = study.teacher
-    if teacher is not None and form not in teacher_kind(teacher.kind).capabilities.output_forms:
+    if teacher is None:
+        return
+    capabilities = teacher_kind(teacher.kind).capabilities
+    if capabilities.human or form not in capabilities.output_forms:
+        does = (
+            "stands for people, and a study asks models alone"
+            if capabilities.human
+            else f"does not give {ANSWERS[form]}"
+        )
         raise BadSpec(
-            f"The teacher {teacher.name!r} does not give {ANSWERS[form]}.",
-            "Name another under [teacher], or leave it and llm+kd out.",
+            f"The teacher {teacher.name!r} {does}.", "Name another under [teacher], or leave it and llm+kd out."
         )
 
 

@@ -172,7 +172,7 @@ def test_what_entities_cannot_do_is_one_sentence_with_a_mend(run: DistillResult)
     refused: list[tuple[Any, str, str]] = [
         (lambda: distill(data, budget=1, out=out, procedure="selftrain"), "'selftrain' cannot do a task", "finetune"),
         (lambda: distill(data, budget=1, out=out, student="linear"), "'linear' cannot learn", "--student tagger"),
-        (lambda: distill(data, budget=1, out=out, teacher="human"), "'annotate' cannot do a task", "finetune"),
+        (lambda: distill(data, budget=1, out=out, teacher="human"), "no unlabelled texts for people", "--pool"),
         (lambda: plan(data, budget=1, measure=True), "this one is of entities", "--measure"),
         (lambda: label_errors(data), "these data have marked entities", "--kind single"),
         (lambda: predict(run.folder, "the bank", coverage=0.9), "nothing is guaranteed", "--coverage"),

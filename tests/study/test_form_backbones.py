@@ -71,8 +71,10 @@ def test_weights_of_another_kind_are_refused_before_anything_is_trained(tmp_path
         resolve(tmp_path, "entities", [causal])
 
 
-def test_a_teacher_that_gives_other_answers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadSpec, match="The teacher 'human' does not give marked entities") as refused:
+def test_people_are_no_teacher_of_a_study(tmp_path: Path) -> None:
+    with pytest.raises(
+        BadSpec, match="The teacher 'human' stands for people, and a study asks models alone"
+    ) as refused:
         resolve(tmp_path, "entities", ["tagger:x"], procedures=["llm+kd"], teacher="human")
     assert "[teacher]" in refused.value.hint
 
