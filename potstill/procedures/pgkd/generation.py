@@ -321,5 +321,5 @@ def cannot_generate(name: str) -> BadSpec:
     """The error about a teacher that writes no texts."""
     return BadSpec(
         f"The teacher {name!r} cannot generate texts, which PGKD trains on.",
-        "Take an LLM (openai, anthropic, or local with a GGUF file), replay with generate_from, or --procedure kd.",
+        "Take an LLM (openai, anthropic or local), replay with generate_from, or --procedure kd.",
     )
