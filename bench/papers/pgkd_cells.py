@@ -102,10 +102,12 @@ def summary(row: CellRow) -> str:
 
 
 def page(rows: Sequence[CellRow]) -> str:
+    folds = ", ".join(sorted({row.asked["folds"] for row in rows if "folds" in row.asked}))
     lines = [
         "## PGKD with a real writer",
         "",
-        f"`{COMMAND}`: 800 gold texts to learn, 200 to validate; errors from folds; no simulation. "
+        f"`{COMMAND}`: 800 gold texts to learn, 200 to validate; errors from folds ({folds or 'none'}; quick: their "
+        "students learn a head on frozen weights); no simulation. "
         "Right: the share of labels that an arbiter agrees with, `encoder:minilm` trained on all labels of the set.",
     ]
     done = [row for row in rows if row.state == "done"]
